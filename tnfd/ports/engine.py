@@ -1,0 +1,80 @@
+"""What turns audio into text: a server, or a library on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from tnfd.model import ChunkResult, Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What one engine with one model takes and gives.
+
+    ``max_bytes`` and ``max_s`` bound one request. ``usd_per_minute`` is 0 for local engines.
+    ``max_concurrency`` is how many requests may be in flight at once.
+    """
+
+    encoding: Encoding
+    max_bytes: int
+    max_s: float
+    timestamps: bool
+    max_concurrency: int
+    usd_per_minute: float
+    draft: bool = False  # marks transcripts with the flag "draft"
+    only_languages: tuple[str, ...] | None = None  # None: any
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChunk:
+    """One encoded cut on disk. ``encoding`` "pcm" is raw s16le, 16 kHz mono; "opus" is Ogg/Opus."""
+
+    path: Path
+    encoding: Encoding
+    duration_s: float
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What the settings tell the engine about the recording."""
+
+    languages: tuple[str, ...] = ()  # empty: detect
+    prompt: str = ""
+    keywords: tuple[str, ...] = ()
+    want_times: bool = False
+
+
+class Engine(Protocol):
+    """An async context manager; heavy imports and connections happen at the first request, not before."""
+
+    name: str
+    type: str
+    model: str
+    capabilities: Capabilities
+
+    async def __aenter__(self) -> Self:
+        """Cheap: nothing is loaded or connected yet."""
+        ...
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Close connections, end children."""
+        ...
+
+    async def transcribe(self, chunk: EngineChunk, hints: Hints) -> ChunkResult:
+        """Send one cut and return its text.
+
+        One call is one request: no retry inside, so that the gate can count each one.
+        Times in the result are relative to the cut.
+
+        Raises:
+            Fault: every failure, translated (codes ``engine.*``).
+
+        Cancellation aborts the request; whether it was paid is then unknown.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Everything that can be decided without touching anything: pure functions and small value objects."""
