@@ -174,7 +174,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One stretch of text; seconds. Relative to its cut in a ChunkResult, to the recording in a Transcript."""
+    """One stretch of text; seconds, relative to the cut (ChunkResult) or the recording (Transcript)."""
 
     start_s: float
     end_s: float

@@ -1,0 +1,59 @@
+"""What intake tells the rest of the house about files; answered by the store and the queue together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from tnfd.errors import Fault
+from tnfd.model import FileRef, JobSettings, StatKey
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a file was found: the scope that works on it, the inbox's name, what is asked for."""
+
+    scope: str
+    inbox: str
+    settings: JobSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finished file and its hash; ``ref.stat`` is the stat that held before and after hashing."""
+
+    ref: FileRef
+    sha256: str
+    seen_at: datetime
+    settled_at: datetime
+    flags: tuple[str, ...] = ()
+
+
+class Claims(Protocol):
+    """Turns files into jobs. Every call is durable when it returns."""
+
+    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+        """Everything below ``root`` that was claimed, refused or skipped: relative path -> stat then."""
+        ...
+
+    async def claim(self, origin: Origin, found: Sequence[Found]) -> None:
+        """Make jobs for finished files, a group in one commit; a file claimed before is left as it is."""
+        ...
+
+    async def refuse(self, origin: Origin, ref: FileRef, seen_at: datetime, fault: Fault) -> None:
+        """Record a file that failed before it could be hashed (empty, a pipe, not readable)."""
+        ...
+
+    async def settling(self, origin: Origin, ref: FileRef, seen_at: datetime) -> None:
+        """Show a file that has been growing for a while; called again it brings the new stat."""
+        ...
+
+    async def gone(self, origin: Origin, rels: Sequence[bytes]) -> None:
+        """Files that were announced by ``settling`` and left before they were finished."""
+        ...
+
+    async def skip(self, origin: Origin, refs: Sequence[FileRef]) -> None:
+        """Remember files as seen without making jobs (``existing = "skip"``)."""
+        ...
