@@ -7,6 +7,7 @@
     │   ├── SourceChanged    the file is not the one that was settled: look at it again
     │   └── SourceVanished   the file is no longer there
     ├── LeaseLost        another worker holds the job now: drop everything, write nothing
+    ├── NameTaken        a file that is not ours has the name: take the next one
     ├── ConfigError      the configuration: all problems at once (exit 78)
     ├── AlreadyRunning   another daemon holds the state folder (exit 75)
     └── StoreUnusable    the database cannot be used: corrupt, newer, not writable (exit 1)
@@ -28,6 +29,7 @@ class Fate(StrEnum):
     ATTEMPT = "attempt"  # this try failed: count it, back off, try again
     THROTTLE = "throttle"  # the engine asks for patience: wait, never counted
     ENGINE = "engine"  # the engine cannot work for anybody: pause it, its jobs wait, never counted
+    ADJUST = "adjust"  # the engine learned something: ask again at once, not counted
     WAIT = "wait"  # something around us is missing (disk, share): wait, never counted
     SOURCE = "source"  # the file changed or left: intake looks at it again
 
@@ -98,6 +100,10 @@ _TABLE = (
          "Tried again by itself; check free memory, then run: tnfd retry FILE"),
     Code("engine.rejected", Fate.FILE, "The server refused the audio.",
          "Check that the file plays; convert it to mp3 or wav, then drop it again."),
+    Code("engine.language", Fate.FILE, "The engine does not speak the language asked for.",
+         "Name another engine or language for this inbox, then run: tnfd retry FILE"),
+    Code("engine.adjusted", Fate.ADJUST, "The server refused an option; it is left out from now on.",
+         "Nothing to do; tnfd asks again at once."),
     Code("engine.content_filter", Fate.FILE, "The server's content filter refused the recording.",
          "Use another engine for this file."),
     Code("engine.too_large", Fate.FILE, "The server refused the audio as too large or too long.",
@@ -126,11 +132,18 @@ class Fault(TnfdError):
     """One error of the table: ``code`` picks fate, message and hint; ``detail`` says what was seen here.
 
     ``retry_after_s`` is how long whoever raised it knows that trying is pointless (seconds).
+    ``maybe_paid``: a request was sent whole and its answer was lost, so it counts as spent.
     ``retryable`` tells whether trying again by hand may help, as the status file shows it.
     """
 
     def __init__(
-        self, code: str, detail: str = "", *, hint: str = "", retry_after_s: float | None = None
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        hint: str = "",
+        retry_after_s: float | None = None,
+        maybe_paid: bool = False,
     ) -> None:
         row = CODES[code]
         self.code = code
@@ -139,6 +152,7 @@ class Fault(TnfdError):
         self.message = f"{row.message} ({detail})" if detail else row.message
         self.hint = hint or row.hint
         self.retry_after_s = retry_after_s
+        self.maybe_paid = maybe_paid
         super().__init__(f"{code}: {self.message}")
 
     @property
@@ -163,6 +177,10 @@ class SourceVanished(Fault):
 
 class LeaseLost(TnfdError):
     """Another worker holds this job now."""
+
+
+class NameTaken(TnfdError):
+    """A file that tnfd did not write, or that somebody has edited since, has this name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Named steps at which tests can stop the process for good; unarmed (always, outside of tests) they do nothing.
+"""Named steps at which tests can stop the process for good; unarmed (outside of tests) they do nothing.
 
 ``TNFD_TEST_KILL_AT=name`` or ``name:3`` (the third time) sends SIGKILL to the own process at that step,
 as a power cut would. A step is named ``room.fact``, for the moment right after the fact.

@@ -252,7 +252,7 @@ class OutputFile:
     """One output: its name, and the sha256 of what was written (None: reserved, not yet written)."""
 
     format: str  # txt, json, ...
-    name: str
+    name: bytes  # in the job's output folder, as the operating system takes it
     sha256: str | None = None
 
 

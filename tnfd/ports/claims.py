@@ -38,6 +38,10 @@ class Claims(Protocol):
         """Everything below ``root`` that was claimed, refused or skipped: relative path -> stat then."""
         ...
 
+    async def unsettled(self, root: bytes) -> list[bytes]:
+        """Relative paths that were announced by ``settling`` and have not been finished or given up since."""
+        ...
+
     async def claim(self, origin: Origin, found: Sequence[Found]) -> None:
         """Make jobs for finished files, a group in one commit; a file claimed before is left as it is."""
         ...

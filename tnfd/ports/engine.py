@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 from tnfd.model import ChunkResult, Encoding
@@ -60,9 +59,7 @@ class Engine(Protocol):
         """Cheap: nothing is loaded or connected yet."""
         ...
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Close connections, end children."""
         ...
 

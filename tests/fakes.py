@@ -1,0 +1,140 @@
+"""Small working stand-ins for ports: they remember what they were told and let a test wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from tnfd.errors import Fault
+from tnfd.model import FileRef, StatKey
+from tnfd.ports.claims import Found, Origin
+
+
+class MemoryClaims:
+    """Claims in memory. ``until`` waits for something to become true of it."""
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, StatKey] = {}
+        self.claimed: dict[bytes, Found] = {}
+        self.claims: list[Found] = []  # all of them, in order
+        self.groups: list[int] = []
+        self.refused: dict[bytes, Fault] = {}
+        self.growing: dict[bytes, FileRef] = {}
+        self.announcements: list[bytes] = []
+        self.left: list[bytes] = []
+        self.skipped: list[bytes] = []
+        self.hold: asyncio.Event | None = None  # while set and not rung, claim() does not return
+        self.claiming = 0  # calls of claim() under way
+        self._changed = asyncio.Condition()
+
+    async def until(self, fact: Callable[[], bool], timeout_s: float = 20.0) -> None:
+        """Return once ``fact()`` holds; asked after every call."""
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(fact)
+
+    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+        return dict(self.entries)
+
+    async def unsettled(self, root: bytes) -> list[bytes]:
+        return list(self.growing)
+
+    async def claim(self, origin: Origin, found: Sequence[Found]) -> None:
+        self.claiming += 1
+        await self._tell()
+        if self.hold is not None:
+            await self.hold.wait()
+        self.claiming -= 1
+        self.groups.append(len(found))
+        for one in found:
+            self.entries[one.ref.rel] = one.ref.stat
+            self.claimed[one.ref.rel] = one
+            self.claims.append(one)
+            self.growing.pop(one.ref.rel, None)
+        await self._tell()
+
+    async def refuse(self, origin: Origin, ref: FileRef, seen_at: datetime, fault: Fault) -> None:
+        self.entries[ref.rel] = ref.stat
+        self.refused[ref.rel] = fault
+        self.growing.pop(ref.rel, None)
+        await self._tell()
+
+    async def settling(self, origin: Origin, ref: FileRef, seen_at: datetime) -> None:
+        self.growing[ref.rel] = ref
+        self.announcements.append(ref.rel)
+        await self._tell()
+
+    async def gone(self, origin: Origin, rels: Sequence[bytes]) -> None:
+        for rel in rels:
+            self.growing.pop(rel, None)
+            self.left.append(rel)
+        await self._tell()
+
+    async def skip(self, origin: Origin, refs: Sequence[FileRef]) -> None:
+        for ref in refs:
+            self.entries[ref.rel] = ref.stat
+            self.skipped.append(ref.rel)
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+class FakeClock:
+    """A clock that only ``advance`` moves; sleepers wake in the order of their times."""
+
+    def __init__(self, now: datetime = datetime(2026, 11, 23, 16, 0, tzinfo=UTC)) -> None:
+        self._now = now
+        self._monotonic = 1000.0
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    async def sleep(self, delay_s: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self._monotonic + delay_s, future))
+        await future
+
+    @property
+    def sleeping(self) -> int:
+        """How many sleepers there are."""
+        return sum(not future.done() for _, future in self._sleepers)
+
+    def advance(self, by_s: float) -> None:
+        """Let time pass."""
+        self._monotonic += by_s
+        self._now += timedelta(seconds=by_s)
+        due = [one for one in self._sleepers if one[0] <= self._monotonic]
+        self._sleepers = [one for one in self._sleepers if one[0] > self._monotonic]
+        for _, future in sorted(due, key=lambda one: one[0]):
+            if not future.done():
+                future.set_result(None)
+
+
+class FastClock:
+    """Real wall time, while spans pass ``factor`` times as fast."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic() * self._factor
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s / self._factor)
+
+
+async def eventually(fact: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    """Return once ``fact()`` holds, for what nobody announces."""
+    async with asyncio.timeout(timeout_s):
+        while not fact():  # noqa: ASYNC110 (there is no event to wait for)
+            await asyncio.sleep(0.01)

@@ -1,0 +1,59 @@
+"""The command line. Commands parse, call and print; nothing is decided here and nothing heavy is imported."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tnfd import __version__
+from tnfd.cli import config, daemon, demo, init, jobs, status
+from tnfd.cli.options import EXIT_CONFIG, EXIT_FAILED, EXIT_TRY_LATER, complain
+
+app = typer.Typer(
+    name="tnfd",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Watches folders, transcribes the audio and video dropped into them, and writes the transcripts"
+    " beside the files.",
+    epilog="First time? Run: tnfd init",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tnfd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _module in (init, daemon, status, jobs, config, demo):
+    _module.register(app)
+
+
+def main() -> None:
+    """Run a command; errors that have a name are said in a sentence, with the exit code of the contract."""
+    from tnfd.errors import AlreadyRunning, ConfigError, StoreUnusable
+
+    try:
+        app()
+    except ConfigError as error:
+        for problem in error.problems:
+            complain(str(problem))
+        sys.exit(EXIT_CONFIG)
+    except AlreadyRunning as error:
+        complain(f"tnfd: {error}; stop it first, or use another state_dir")
+        sys.exit(EXIT_TRY_LATER)
+    except StoreUnusable as error:
+        complain(f"tnfd: {error}")
+        sys.exit(EXIT_FAILED)

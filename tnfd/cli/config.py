@@ -1,0 +1,75 @@
+"""``tnfd config check | show | path``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import typer
+
+from tnfd.cli.options import ConfigOption, complain, leave_with_problems, load_or_exit
+
+if TYPE_CHECKING:
+    from tnfd.config import Config
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(
+        rich_markup_mode=None, no_args_is_help=True, help="Check, show or find the configuration."
+    )
+    group.command("check")(check)
+    group.command("show")(show)
+    group.command("path")(path)
+    app.add_typer(group, name="config")
+
+
+def check(config: ConfigOption = None) -> None:
+    """Name every mistake in the configuration, with file and line (exit 78), or say that there is none."""
+    from tnfd.config.advice import warnings_of
+    from tnfd.errors import ConfigError
+
+    loaded = load_or_exit(config)
+    try:
+        warnings = warnings_of(loaded, os.environ)
+    except ConfigError as error:
+        leave_with_problems(error)
+    for warning in warnings:
+        complain(f"warning: {warning}")
+    typer.echo(_summary(loaded).encode("utf-8", "backslashreplace").decode())
+
+
+def show(config: ConfigOption = None) -> None:
+    """Print the effective configuration as TOML, each value with its source; keys are masked."""
+    from tnfd.config.show import effective_toml
+
+    typer.echo(effective_toml(load_or_exit(config, places=False), os.environ), nl=False)
+
+
+def path(config: ConfigOption = None) -> None:
+    """Print the path of the configuration file; works on a broken one too."""
+    from tnfd.config.places import find_file, home_config
+    from tnfd.errors import ConfigError
+
+    try:
+        found = find_file(config, os.environ)
+    except ConfigError as error:
+        leave_with_problems(error)
+    if found is None:
+        complain("no configuration file yet; this is where tnfd init writes one:")
+    typer.echo(os.fsencode(found or home_config(os.environ)).decode("utf-8", "backslashreplace"))
+
+
+def _summary(config: Config) -> str:
+    inboxes = [f"{inbox.name} ({inbox.path})" for inbox in config.inboxes]
+    engines = [f"{engine.name} ({engine.model})" for engine in config.engines.values()]
+    return (
+        f"ok: {config.file or 'no file; defaults and environment'}: "
+        f"{_counted(inboxes, 'inbox', 'inboxes')}; {_counted(engines, 'engine', 'engines')}"
+    )
+
+
+def _counted(names: list[str], one: str, many: str) -> str:
+    if not names:
+        return f"no {one}"
+    return f"{len(names)} {one if len(names) == 1 else many}: {', '.join(names)}"

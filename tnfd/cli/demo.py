@@ -1,0 +1,26 @@
+"""``tnfd demo``."""
+
+from __future__ import annotations
+
+import typer
+
+from tnfd.cli.options import EXIT_FAILED, complain
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo)
+
+
+def demo() -> None:
+    """Show the whole thing: a spoken sample, the real daemon, the embedded engine; no key, no network.
+
+    Needs the extra: pip install 'tnfd[sphinx]'
+    """
+    from tnfd.demo.play import DemoFailed, play
+
+    try:
+        play(typer.echo)
+    except DemoFailed as error:
+        complain(f"tnfd: {error}")
+        raise typer.Exit(EXIT_FAILED) from None

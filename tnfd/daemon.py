@@ -1,0 +1,304 @@
+"""The long-running way to use the house: watches, works, answers, drains.
+
+Owns the process: its lock, its signals, its services and the order in which they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+import structlog
+
+from tnfd import beacon, faultpoints
+from tnfd.clock import SystemClock
+from tnfd.config import Config
+from tnfd.intake.inbox import InboxIntake
+from tnfd.intake.lease import ignore_sigio
+from tnfd.model import JobState
+from tnfd.ports.clock import Clock
+from tnfd.ports.queue import LookAgain, Outcome, Retry, Wait
+from tnfd.ports.store import Finished
+from tnfd.rules.names import for_terminal, printable
+from tnfd.store.presence import lock_daemon
+from tnfd.supervise import Service, Supervisor, dump_tasks
+from tnfd.wiring import House, build_intake, build_queue, open_house, prepare_state_dir, scope_of
+
+_log = structlog.get_logger("tnfd.daemon")
+_job_log = structlog.get_logger("tnfd.job")
+
+EXIT_INTERRUPTED = 130
+_LOOK_S = 0.5  # commands are seen within a second
+_BURY_S = 30.0
+_STALE_S = 120.0  # a heart that has not beaten for this long
+
+
+async def run_daemon(config: Config, environ: Mapping[str, str], clock: Clock | None = None) -> int:
+    """Run until a signal says stop; return the exit code.
+
+    Raises:
+        AlreadyRunning: another daemon holds the state folder.
+        StoreUnusable, TooManyCrashes: see there.
+    """
+    clock = clock or SystemClock()
+    ignore_sigio()
+    lock = lock_daemon(prepare_state_dir(config))
+    try:
+        async with open_house(config, environ, clock) as house:
+            return await _Daemon(house).run()
+    finally:
+        os.close(lock)
+
+
+class _Daemon:
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._clock = house.clock
+        self._scopes = tuple(scope_of(inbox) for inbox in house.config.inboxes)
+        self._queue = build_queue(house, self._scopes, self._on_finished)
+        self._intakes = {
+            scope_of(inbox): build_intake(house, inbox, self._queue) for inbox in house.config.inboxes
+        }
+        self._ready = {scope: asyncio.Event() for scope in self._scopes}
+        self._supervisor = Supervisor(self._clock)
+        self._stop = asyncio.Event()
+        self._abort = asyncio.Event()
+        self._queue_ended = asyncio.Event()
+        self._status_due = asyncio.Event()
+        self._exit = 0
+        self._since = self._clock.now()
+
+    async def run(self) -> int:
+        """Run all services until stopped."""
+        await self._tidy()
+        with self._signals():
+            inboxes = [Service(scope, self._watch(scope, intake)) for scope, intake in self._intakes.items()]
+            await self._supervisor.run(
+                [
+                    *inboxes,
+                    Service("queue", self._work),
+                    Service("controls", self._listen),
+                    Service("status-files", self._keep_status),
+                    Service("beacon", self._shine),
+                    Service("conductor", self._conduct, restart=False),
+                    Service("ready", self._announce),
+                ]
+            )
+        return self._exit
+
+    async def _tidy(self) -> None:
+        """What an earlier process left: paused engines are probed at once, scratch of finished work goes."""
+        await self._house.store.resume()
+        needed = {f"t{number}" for number in await self._house.store.open_transcriptions()}
+        for entry in self._house.scratch.iterdir():
+            if entry.name not in needed:
+                await asyncio.to_thread(shutil.rmtree, entry, ignore_errors=True)
+
+    # -- services ----------------------------------------------------------------------------------
+
+    def _watch(self, scope: str, intake: InboxIntake) -> Callable[[], Awaitable[None]]:
+        async def watch() -> None:
+            await intake.run(self._ready[scope])
+
+        return watch
+
+    async def _work(self) -> None:
+        try:
+            await self._queue.run(self._house.handler)
+        finally:
+            if self._stop.is_set():
+                self._queue_ended.set()
+
+    async def _announce(self) -> None:
+        for ready in self._ready.values():
+            await ready.wait()
+        states = Counter(intake.state.state for intake in self._intakes.values())
+        _log.info(
+            "daemon.ready",
+            pid=os.getpid(),
+            inboxes=len(self._intakes),
+            lost=states.get("lost", 0),
+            workers=self._house.config.daemon.workers,
+            state_dir=str(self._house.config.daemon.state_dir),
+        )
+        await self._stop.wait()
+        await self._queue_ended.wait()
+
+    async def _listen(self) -> None:
+        """Carry out commands; now and then look for processes that died."""
+        seen = await self._house.store.last_command()
+        buried_at = self._clock.monotonic()
+        while True:
+            for command in await self._house.store.commands(seen):
+                seen = command.id
+                await self._obey(command.command, command.argument)
+            if self._clock.monotonic() - buried_at > _BURY_S:
+                buried_at = self._clock.monotonic()
+                if await self._house.store.bury_dead():
+                    self._queue.wake()
+            await self._clock.sleep(_LOOK_S)
+
+    async def _obey(self, command: str, argument: str) -> None:
+        _log.info("control", command=command, argument=argument)
+        if command == "retry":
+            job = await self._house.store.job(argument)
+            if job is not None and job.state is JobState.SETTLING:
+                self._look(job.scope, job.source.rel)
+        self._queue.wake()
+        self._status_due.set()
+
+    async def _keep_status(self) -> None:
+        while True:
+            self._status_due.clear()
+            if await self._house.keeper.catch_up(self._scopes) == 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1.0):
+                        await self._status_due.wait()
+
+    async def _shine(self) -> None:
+        await beacon.serve(self._house.config.daemon.state_dir, self._status)
+
+    async def _conduct(self) -> None:
+        """Wait for the word to stop, then end everything in order."""
+        await self._stop.wait()
+        grace_s = self._house.config.daemon.shutdown_grace_s
+        _log.info("daemon.stopping", in_work=len(self._queue.in_work), grace_s=grace_s)
+        self._supervisor.drain()
+        self._supervisor.end(*self._intakes)
+        self._queue.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await _first(self._queue_ended, self._abort)
+        self._supervisor.end("queue")
+        await self._queue_ended.wait()
+        faultpoints.reach("daemon.drained")
+        while await self._house.keeper.catch_up(self._scopes):
+            pass
+        self._supervisor.end("controls", "status-files", "beacon")
+
+    # -- what happens to jobs ------------------------------------------------------------------------
+
+    def _look(self, scope: str, rel: bytes) -> None:
+        intake = self._intakes.get(scope)
+        if intake is not None:
+            intake.hint(rel)
+
+    async def _on_finished(self, outcome: Outcome, finished: Finished) -> None:
+        faultpoints.reach("job.finished")
+        job = finished.job
+        log = _job_log.bind(job=job.id, file=for_terminal(job.source.rel))
+        self._status_due.set()
+        if finished.released:
+            self._queue.wake()
+        if isinstance(outcome, LookAgain):
+            self._look(job.scope, job.source.rel)
+        took_s = (self._clock.now() - (job.started_at or job.seen_at)).total_seconds()
+        if isinstance(outcome, Retry):
+            log.warning(
+                "job.retry", code=outcome.code, reason=outcome.message, failures=job.failures,
+                again_in_s=round(outcome.after_s, 1),
+            )  # fmt: skip
+        elif isinstance(outcome, Wait):
+            waiting = outcome.waiting
+            log.info("job.waiting", reason=str(waiting.reason), until=waiting.until, detail=waiting.detail)
+        elif job.state is JobState.FAILED and job.error is not None:
+            log.warning(
+                "job.failed", code=job.error.code, reason=job.error.message, hint=job.error.hint,
+                failures=job.failures,
+            )  # fmt: skip
+        elif job.state.final:
+            duplicate = job.state is JobState.DUPLICATE
+            log.info(
+                "job.duplicate" if duplicate else "job.finished",
+                state=str(job.state),
+                outputs=len(job.outputs),
+                took_s=round(took_s, 2),
+                audio_s=round(job.usage.audio_s, 1),
+                cost_usd=round(job.usage.cost_usd, 4),
+                flags=",".join(job.flags) or None,
+            )
+        else:
+            log.info("job.released", state=str(job.state))
+
+    # -- status ------------------------------------------------------------------------------------
+
+    async def _status(self) -> dict[str, Any]:
+        """What only the running daemon knows of ``tnfd status``; the store says the rest."""
+        now = self._clock.monotonic()
+        inboxes = [intake.state for intake in self._intakes.values()]
+        stale = [
+            f"inbox {inbox.name}"
+            for inbox in inboxes
+            if inbox.state != "lost" and now - inbox.heartbeat > _STALE_S
+        ]
+        if now - self._queue.fed_at > _STALE_S:
+            stale.append("dispatcher")
+        return {
+            "pid": os.getpid(),
+            "since": f"{self._since:%Y-%m-%dT%H:%M:%SZ}",
+            "stale": stale,
+            "inboxes": [
+                {
+                    "name": inbox.name,
+                    "path": printable(inbox.path),
+                    "mode": inbox.mode,
+                    "why": inbox.why,
+                    "state": inbox.state,
+                    "pending": inbox.pending,
+                }
+                for inbox in inboxes
+            ],
+            "workers": {
+                "busy": min(len(self._queue.in_work), self._house.config.daemon.workers),
+                "total": self._house.config.daemon.workers,
+            },
+            "stopping": self._stop.is_set(),
+        }
+
+    # -- signals -----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, self._told_to_stop, number)
+        loop.add_signal_handler(signal.SIGUSR1, self._dump)
+        try:
+            yield
+        finally:
+            for number in (*numbers, signal.SIGUSR1):
+                loop.remove_signal_handler(number)
+
+    def _told_to_stop(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            _log.warning("daemon.aborting", signal=number.name)
+            self._abort.set()
+        else:
+            self._exit = EXIT_INTERRUPTED if number == signal.SIGINT else 0
+            self._stop.set()
+
+    def _dump(self) -> None:
+        for entry in dump_tasks():
+            _log.warning("daemon.dump", **entry)
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Return when any of the events is set."""
+    async with asyncio.TaskGroup() as group:
+        found = asyncio.Event()
+
+        async def wait_for(event: asyncio.Event) -> None:
+            await event.wait()
+            found.set()
+
+        tasks = [group.create_task(wait_for(event)) for event in events]
+        await found.wait()
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,84 @@
+"""What is known of models and servers before the first request: formats, limits, prices, options. Pure.
+
+Sources: [doc] the vendor's pages, [field] reported in public, as of November 2026. ``whisper-1`` and the
+gpt-4o models shut down on 2027-02-26 (the SDK's ``types/audio_model.py``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+# The limit of 26,214,400 bytes counts the whole request [field].
+_MAX_BYTES = 24_000_000
+_UNKNOWN_MAX_S = 4 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How to talk to one model at one server.
+
+    ``formats`` best first; ``max_bytes`` and ``max_s`` bound one request; ``usd_per_minute`` is 0 where no
+    price is known. ``allowance_s`` and ``allowance_per_s`` say how long an answer may take:
+    that many seconds, and that many for each second of audio.
+    """
+
+    formats: tuple[str, ...] = ("json",)
+    max_bytes: int = _MAX_BYTES
+    max_s: float = _UNKNOWN_MAX_S
+    usd_per_minute: float = 0.0
+    language_list: bool = False  # takes ``languages``, not ``language``
+    keywords: bool = False  # takes ``keywords``; else they join the prompt
+    prompt: bool = True
+    own: bool = True  # OpenAI's own server
+    max_concurrency: int = 5
+    allowance_s: float = 60.0
+    allowance_per_s: float = 0.5
+
+
+# The longest matching prefix counts: dated names ("gpt-4o-mini-transcribe-2025-12-15") follow their family.
+_OPENAI: dict[str, Profile] = {
+    # $0.0045 [doc]; its longest audio is not known: the server says so where it is too long.
+    "gpt-transcribe": Profile(usd_per_minute=0.0045, language_list=True, keywords=True),
+    "gpt-4o-transcribe": Profile(max_s=1390.0, usd_per_minute=0.006),  # 1400 s [field, speakr#168]
+    "gpt-4o-mini-transcribe": Profile(max_s=1390.0, usd_per_minute=0.003),
+    "gpt-4o-transcribe-diarize": Profile(max_s=1390.0, usd_per_minute=0.006, prompt=False),
+    "whisper-1": Profile(formats=("verbose_json", "json"), usd_per_minute=0.006),  # [doc]
+}
+# A model of tomorrow: counted like the dearest of today, so that a budget holds.
+_OPENAI_UNKNOWN = Profile(usd_per_minute=0.006)
+
+# A server of its own kind: verbose_json is tried where times are wanted, and given up on the first refusal.
+_FOREIGN = Profile(formats=("verbose_json", "json"), own=False)
+_PRIVATE = replace(_FOREIGN, max_concurrency=1, allowance_s=120.0, allowance_per_s=4.0)
+
+
+def profile_for(model: str, base_url: str) -> Profile:
+    """Look up what is known; ``base_url`` is complete (with its ``/v1``)."""
+    host = (urlsplit(base_url).hostname or "").lower()
+    if host == "openai.com" or host.endswith(".openai.com"):
+        families = [family for family in _OPENAI if model == family or model.startswith(f"{family}-")]
+        return _OPENAI[max(families, key=len)] if families else _OPENAI_UNKNOWN
+    return _PRIVATE if is_private_host(host) else _FOREIGN
+
+
+def is_private_host(host: str) -> bool:
+    """Whether the name or address stays on this machine or network, as far as its spelling tells."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        labels = host.rstrip(".").lower().split(".")
+        # A single label is a container or a machine next door; the rest are RFC 6762, 8375 and custom.
+        return len(labels) == 1 or labels[-1] in {
+            "localhost",
+            "local",
+            "lan",
+            "internal",
+            "home",
+            "arpa",
+            "test",
+        }
+    return address.is_private or address.is_loopback or address.is_link_local

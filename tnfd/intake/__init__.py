@@ -1,0 +1,1 @@
+"""From a folder to finished files: watching, settling, hashing, and telling the house."""

@@ -1,0 +1,80 @@
+"""The claims port on a store: writes, then says what happened and wakes whoever works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import structlog
+
+from tnfd import faultpoints
+from tnfd.errors import Fault
+from tnfd.model import FileRef, StatKey
+from tnfd.ports.claims import Found, Origin
+from tnfd.ports.store import IntakeStore
+from tnfd.rules.names import for_terminal
+
+_log = structlog.get_logger("tnfd.intake")
+
+
+class StoreClaims:
+    """See ``ports.claims.Claims``; one for each root. ``wake`` is called after each commit."""
+
+    def __init__(self, store: IntakeStore, root: bytes, wake: Callable[[], None]) -> None:
+        self._store = store
+        self._root = root
+        self._wake = wake
+
+    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+        """See the port."""
+        return await self._store.known(root)
+
+    async def unsettled(self, root: bytes) -> list[bytes]:
+        """See the port."""
+        return await self._store.unsettled(root)
+
+    async def claim(self, origin: Origin, found: Sequence[Found]) -> None:
+        """See the port."""
+        claims = await self._store.claim(origin, found)
+        faultpoints.reach("intake.claimed")
+        for one, claim in zip(found, claims, strict=True):
+            log = _log.info if claim.new else _log.debug
+            log(
+                "job.queued" if claim.new else "file.known",
+                job=claim.job,
+                file=for_terminal(one.ref.rel),
+                inbox=origin.inbox,
+                size_bytes=one.ref.stat.size_bytes,
+            )
+        self._wake()
+
+    async def refuse(self, origin: Origin, ref: FileRef, seen_at: datetime, fault: Fault) -> None:
+        """See the port."""
+        claim = await self._store.refuse(origin, ref, seen_at, fault)
+        if claim.new:
+            _log.warning(
+                "job.failed",
+                job=claim.job,
+                file=for_terminal(ref.rel),
+                inbox=origin.inbox,
+                code=fault.code,
+                reason=fault.message,
+                hint=fault.hint,
+            )
+        self._wake()
+
+    async def settling(self, origin: Origin, ref: FileRef, seen_at: datetime) -> None:
+        """See the port."""
+        await self._store.settling(origin, ref, seen_at)
+        self._wake()
+
+    async def gone(self, origin: Origin, rels: Sequence[bytes]) -> None:
+        """See the port."""
+        for job in await self._store.gone(self._root, rels):
+            _log.info("job.finished", job=job, inbox=origin.inbox, state="vanished")
+        self._wake()
+
+    async def skip(self, origin: Origin, refs: Sequence[FileRef]) -> None:
+        """See the port."""
+        await self._store.skip(refs)
+        _log.info("file.ignored", inbox=origin.inbox, files=len(refs), reason="there before the first start")

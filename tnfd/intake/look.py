@@ -1,0 +1,137 @@
+"""One look at one file: opened, stat'ed, asked for writers, closed. Blocking; runs in the inbox's thread."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tnfd.errors import Fault, SourceVanished
+from tnfd.intake.lease import probe_lease
+from tnfd.model import StatKey
+from tnfd.ports.clock import Clock
+from tnfd.root import Root
+from tnfd.rules.ignore import IGNORE_FILE, companions
+from tnfd.rules.settle import Lease, Observation
+
+
+class RootLost(Exception):
+    """The inbox's folder is not there, or is another one."""
+
+    def __init__(self, why: str = "the folder was removed, replaced or unmounted") -> None:
+        super().__init__(why)
+
+
+@dataclass(frozen=True, slots=True)
+class NotAFile:
+    """What has a recording's name and is to be left alone: ``link``, ``folder`` or ``left_out``."""
+
+    reason: str
+
+
+def stat_key(st: os.stat_result) -> StatKey:
+    """Return the key to remember a file by; what is not regular (a pipe) is known by its inode alone."""
+    if stat.S_ISREG(st.st_mode):
+        return StatKey.of(st)
+    return StatKey(st.st_dev, st.st_ino, 0, 0, 0)
+
+
+class Looker:
+    """Looks at files below an open root. ``leases``: whether asking for a lease makes sense on this mount."""
+
+    def __init__(self, root: Root, clock: Clock, *, leases: bool) -> None:
+        self._root = root
+        self._clock = clock
+        self._leases = leases
+
+    def look_all(self, rels: Sequence[bytes]) -> list[Observation | NotAFile]:
+        """Look at several files, in order.
+
+        Raises:
+            RootLost: something was not there, and neither is the root.
+        """
+        left_out: dict[bytes, bool] = {}
+        seen = [self._look(rel, left_out) for rel in rels]
+        missing = any(isinstance(one, Observation) and one.stat is None for one in seen)
+        if missing and not self._root.still_there():
+            raise RootLost
+        return seen
+
+    def is_folder(self, rel: bytes) -> bool:
+        """Whether a folder is at this path (not a link to one)."""
+        try:
+            st = self._root.look(rel)
+        except OSError:
+            return False
+        return st is not None and stat.S_ISDIR(st.st_mode)
+
+    def folders(self, rels: Sequence[bytes]) -> list[bytes]:
+        """Return those of ``rels`` that are folders."""
+        return [rel for rel in rels if self.is_folder(rel)]
+
+    def _look(self, rel: bytes, left_out: dict[bytes, bool]) -> Observation | NotAFile:
+        began_at = self._clock.monotonic()
+        if self._left_out(rel.rpartition(b"/")[0], left_out):
+            return NotAFile("left_out")
+        key: StatKey | None = None
+        lease, links, problem = Lease.UNKNOWN, 1, ""
+        try:
+            fd, st = self._root.open_source(rel)
+            try:
+                key, links = StatKey.of(st), st.st_nlink
+                if self._leases:
+                    lease = probe_lease(fd)
+            finally:
+                os.close(fd)
+            if any(self._exists(companion) for companion in companions(rel)):
+                lease = Lease.BUSY
+        except SourceVanished:
+            pass
+        except Fault as fault:
+            if isinstance(fault.__cause__, BlockingIOError):
+                lease = Lease.BUSY  # another program's lease stands in the way, as Samba's kernel oplocks do
+            else:
+                problem = fault.code
+            known = self._stat_unopened(rel)
+            if isinstance(known, NotAFile):
+                return known
+            key = known
+        return Observation(
+            began_at=began_at,
+            ended_at=self._clock.monotonic(),
+            wall_ns=int(self._clock.now().timestamp() * 1e9),
+            stat=key,
+            lease=lease,
+            links=links,
+            problem=problem,
+        )
+
+    def _stat_unopened(self, rel: bytes) -> StatKey | NotAFile | None:
+        """Find out about what could not be opened; None: it cannot be told."""
+        try:
+            st = self._root.look(rel)
+        except OSError:
+            return None
+        if st is None:
+            return None
+        if stat.S_ISLNK(st.st_mode):
+            return NotAFile("link")
+        if stat.S_ISDIR(st.st_mode):
+            return NotAFile("folder")
+        return stat_key(st)
+
+    def _exists(self, rel: bytes) -> bool:
+        try:
+            return self._root.look(rel) is not None
+        except OSError:
+            return False
+
+    def _left_out(self, folder: bytes, memory: dict[bytes, bool]) -> bool:
+        """Whether ``folder`` or one above it holds a .tnfdignore."""
+        known = memory.get(folder)
+        if known is None:
+            here = self._exists(folder + b"/" + IGNORE_FILE if folder else IGNORE_FILE)
+            known = here or (bool(folder) and self._left_out(folder.rpartition(b"/")[0], memory))
+            memory[folder] = known
+        return known

@@ -1,0 +1,116 @@
+"""How an inbox is doing, for people, for ``tnfd status`` and for the watchdog; and its log lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import structlog
+
+from tnfd.ports.clock import Clock
+from tnfd.rules.names import for_terminal
+
+Mode = Literal["", "events", "scan"]  # "" until the folder was opened once
+
+
+@dataclass(frozen=True, slots=True)
+class InboxState:
+    """One inbox at one moment. ``heartbeat`` is the monotonic second of the last sign of life."""
+
+    name: str
+    path: bytes
+    mode: Mode
+    why: str
+    state: Literal["watching", "scanning", "lost"]
+    pending: int  # files seen and not yet told to the house
+    last_scan_at: datetime | None
+    heartbeat: float
+
+
+class Status:
+    """The current state; each change that matters is logged once."""
+
+    def __init__(self, name: str, path: bytes, clock: Clock) -> None:
+        self._log = structlog.get_logger("tnfd.intake").bind(inbox=name)
+        self._name = name
+        self._path = path
+        self._clock = clock
+        self._mode: Mode = ""
+        self._why = ""
+        self._lost = ""
+        self._silent = ""
+        self._scanning = True
+        self.last_scan_at: datetime | None = None
+        self.heartbeat = clock.monotonic()
+
+    def snapshot(self, pending: int) -> InboxState:
+        """Return the state as it is now."""
+        lost = self._lost or self._silent
+        return InboxState(
+            name=self._name,
+            path=self._path,
+            mode=self._mode,
+            why=lost or self._why,
+            state="lost" if lost else "scanning" if self._scanning else "watching",
+            pending=pending,
+            last_scan_at=self.last_scan_at,
+            heartbeat=self.heartbeat,
+        )
+
+    @property
+    def lost(self) -> bool:
+        """Whether the folder is known not to be there."""
+        return bool(self._lost)
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        self.heartbeat = self._clock.monotonic()
+
+    def watching(self, mode: Mode, why: str) -> None:
+        """Note how the folder is watched from now on."""
+        if (mode, why) != (self._mode, self._why):
+            self._mode, self._why = mode, why
+            self._log.info("inbox.watching", path=for_terminal(self._path), mode=mode, why=why)
+
+    def lose(self, why: str) -> None:
+        """Note that the folder is not there."""
+        if not self._lost:
+            self._log.warning("inbox.lost", path=for_terminal(self._path), why=why)
+        self._lost = why
+        self._scanning = True
+
+    def find(self) -> None:
+        """Note that the folder is there."""
+        if self._lost:
+            self._log.info("inbox.back", path=for_terminal(self._path))
+        self._lost = ""
+
+    def hang(self, silent_s: float) -> None:
+        """Note that the file system has not answered for so long."""
+        if not self._silent:
+            self._silent = f"the file system does not answer (for {silent_s:.0f} s when noticed)"
+            self._log.warning("inbox.lost", path=for_terminal(self._path), why=self._silent)
+
+    def answer(self) -> None:
+        """Note that the file system answers."""
+        if self._silent:
+            self._silent = ""
+            self._log.info("inbox.back", path=for_terminal(self._path))
+
+    def scanned(self) -> None:
+        """Note the end of a whole scan."""
+        self._scanning = False
+        self.last_scan_at = self._clock.now()
+
+    def unreadable(self, folder: bytes, why: str) -> None:
+        """Note a folder that is left out because it cannot be read."""
+        self._log.warning("file.ignored", file=for_terminal(folder), reason="unreadable_folder", why=why)
+
+    def file(self, event: str, rel: bytes, **fields: Any) -> None:
+        """Log what happened to a file."""
+        self._log.info(event, file=for_terminal(rel), **fields)
+
+    def ignored(self, rel: bytes, reason: str) -> None:
+        """Log a file that is passed by, for whoever wonders."""
+        self._log.debug("file.ignored", file=for_terminal(rel), reason=reason)

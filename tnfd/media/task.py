@@ -1,0 +1,135 @@
+"""What one child does: read its order, bind itself, prepare one recording, say what happened, end.
+
+Runs in a process of its own, forked by the nursery for one file; only the cut files outlive it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import socket
+import sys
+from collections.abc import Callable
+
+import av.error
+
+from tnfd.errors import Fault
+from tnfd.media.cutter import Cutter
+from tnfd.media.encode import CutFile
+from tnfd.media.limits import MAX_MEMORY_BYTES, time_limit_s
+from tnfd.media.pcm import read_blocks
+from tnfd.media.recording import Recording, open_recording
+from tnfd.media.wire import MAX_LINE_BYTES, Order, line_of
+from tnfd.model import Cut
+from tnfd.ports.media import Decoded, MediaEvent, Probed
+
+_NICENESS = 5
+_MAX_DESCRIPTORS = 64
+_LARGEST_FILE_BYTES = 1 << 40
+_SPARE_FILE_BYTES = 4 << 20  # a page of Ogg, a block of PCM, a block of the file system
+
+
+def run_child(reply: socket.socket, source_fd: int, scratch_fd: int) -> int:
+    """Do the order that comes down ``reply`` and send events up; return the exit status.
+
+    The daemon closing its end, or dying, ends the child at the next block.
+    """
+    order = Order.parse(_read_line(reply))
+    _bind(order, os.fstat(source_fd).st_size)
+
+    def tell(event: MediaEvent | Fault) -> None:
+        reply.sendall(line_of(event))
+
+    gone = select.poll()
+    gone.register(reply, select.POLLIN)  # the daemon says nothing more: readable means closed
+    try:
+        prepare_recording(source_fd, scratch_fd, order, tell, stop=lambda: bool(gone.poll(0)))
+    except Fault as fault:
+        tell(fault)
+    except MemoryError:
+        tell(Fault("media.limits", "decoding it takes too much memory"))
+    except OSError:
+        return 1  # the daemon is gone; nobody listens
+    except Exception as error:  # noqa: BLE001  the edge of the process: the daemon must learn what happened
+        tell(Fault("internal.bug", f"{type(error).__name__}: {error}"))
+        return 1
+    return 0
+
+
+def prepare_recording(
+    source_fd: int,
+    scratch_fd: int,
+    order: Order,
+    tell: Callable[[MediaEvent], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Decode one recording into cut files, calling ``tell`` with each event; see ``ports.Media.prepare``.
+
+    Raises:
+        Fault: ``media.*``, ``output.*``, ``source.*``.
+        MemoryError: the recording asks for more than it may have.
+    """
+    try:
+        with open_recording(source_fd, order.audio_languages) as recording:
+            tell(Probed(recording.media))
+            cut = _write_cut(recording, scratch_fd, order, stop)
+            if cut is not None:
+                tell(cut)
+            tell(Decoded(cut.end_sample if cut is not None else 0, recording.bad_packets))
+    except MemoryError:
+        raise
+    except av.error.FFmpegError as error:
+        raise Fault("media.corrupt", error.strerror or "") from error
+
+
+def _write_cut(recording: Recording, scratch_fd: int, order: Order, stop: Callable[[], bool]) -> Cut | None:
+    cutter = Cutter(max_s=order.max_s, max_bytes=order.max_bytes)
+    cutter.promise(recording.media.duration_s)
+    with CutFile(scratch_fd, 0, 0, order.encoding) as file:
+        for block in read_blocks(recording):
+            file.write(block)
+            cutter.advance(file.samples, file.size_bytes)
+            if stop():
+                raise BrokenPipeError
+        if not file.samples:
+            if recording.bad_packets or recording.media.duration_s:
+                raise Fault("media.corrupt", "not one sample could be decoded")
+            return None
+        cut = file.finish()
+    cutter.advance(file.samples, cut.size_bytes)
+    return cut
+
+
+def _read_line(reply: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        part = reply.recv(MAX_LINE_BYTES)
+        if not part:
+            raise BrokenPipeError
+        line += part
+    return line
+
+
+def _bind(order: Order, size_bytes: int) -> None:
+    """Bound what a hostile file can make this process take. All limits but memory are the same on macOS."""
+    os.nice(_NICENESS)
+    # At the soft limit SIGXCPU says why; the hard one is SIGKILL.
+    _limit(resource.RLIMIT_CPU, int(time_limit_s(size_bytes, None)), spare=5)
+    _limit(resource.RLIMIT_FSIZE, min(order.max_bytes, _LARGEST_FILE_BYTES) + _SPARE_FILE_BYTES)
+    _limit(resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS)
+    _limit(resource.RLIMIT_CORE, 0)
+    if sys.platform == "linux":
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            pages = int(statm.read().split()[0])
+        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + MAX_MEMORY_BYTES)
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+            score.write("500")  # short of memory, the kernel takes a decoder before it takes the daemon
+
+
+def _limit(what: int, soft: int, *, spare: int = 0) -> None:
+    hard = soft + spare
+    _, ceiling = resource.getrlimit(what)
+    if ceiling != resource.RLIM_INFINITY:
+        hard = min(hard, ceiling)
+    resource.setrlimit(what, (min(soft, hard), hard))

@@ -1,0 +1,128 @@
+"""The pipeline's reach into people's folders: sources opened for reading, folders opened for writing.
+
+Each root has a thread of its own, so that a share that hangs stops only the jobs on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tnfd.errors import Fault, SourceChanged, SourceVanished
+from tnfd.model import FileRef, Job, StatKey
+from tnfd.ports.clock import Clock
+from tnfd.root import Root
+from tnfd.threads import FileThread
+
+T = TypeVar("T")
+
+
+class FileThreads:
+    """One thread a root, started when first needed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._threads: dict[bytes, FileThread] = {}
+
+    async def run(self, root: bytes, call: Callable[..., T], *args: object) -> T:
+        """Run a blocking call in the root's thread."""
+        return await self._thread(root).run(call, *args)
+
+    def post(self, root: bytes, call: Callable[..., object], *args: object) -> None:
+        """Run a call after those at hand, for tidying up; nobody hears of its result."""
+        self._thread(root).post(call, *args)
+
+    def _thread(self, root: bytes) -> FileThread:
+        thread = self._threads.get(root)
+        if thread is None:
+            thread = self._threads[root] = FileThread(os.fsdecode(root), self._clock)
+        return thread
+
+    async def close(self) -> None:
+        """End the threads; one that hangs is left behind."""
+        for thread in self._threads.values():
+            await thread.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job's outputs go: a folder below a root."""
+
+    root: bytes
+    rel: bytes
+    create: bool  # a mirrored tree is made; the folder beside a source must be there
+
+    @property
+    def path(self) -> bytes:
+        """The absolute path."""
+        return os.path.join(self.root, self.rel) if self.rel else self.root
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[int]:
+        """Give a handle of the folder.
+
+        Raises:
+            Fault: ``inbox.lost`` (the root is not there), ``output.unwritable``; SourceVanished: the folder
+                beside the source has gone with it.
+        """
+        try:
+            if self.create:
+                os.makedirs(self.root, exist_ok=True)
+            root = Root(self.root)
+        except OSError as error:
+            code = "output.unwritable" if self.create else "inbox.lost"
+            raise Fault(code, error.strerror or "") from error
+        with root, contextlib.ExitStack() as stack:
+            try:
+                fd = stack.enter_context(root.directory(self.rel, create=self.create))
+            except FileNotFoundError as error:
+                raise SourceVanished("its folder is gone") from error
+            except OSError as error:
+                raise Fault("output.unwritable", error.strerror or "") from error
+            yield fd
+
+
+def place_of(job: Job) -> Place:
+    """Where this job's outputs and status file go."""
+    folder = job.source.rel.rpartition(b"/")[0]
+    if job.settings.output_dir:
+        return Place(os.fsencode(job.settings.output_dir), folder, create=True)
+    return Place(job.source.root, folder, create=False)
+
+
+def open_settled(ref: FileRef) -> tuple[int, os.stat_result]:
+    """Open a source that must still be the one that was settled; blocking, the caller closes it.
+
+    Raises:
+        SourceChanged, SourceVanished: it is not, or is gone.
+        Fault: ``inbox.lost`` where the whole root is; else as ``Root.open_source``.
+    """
+    try:
+        root = Root(ref.root)
+    except OSError as error:
+        raise Fault("inbox.lost", error.strerror or "") from error
+    with root:
+        try:
+            fd, st = root.open_source(ref.rel)
+        except SourceVanished as gone:
+            # An empty mount point is there although the share is not: nothing counts as deleted then.
+            if root.identity()[0] != ref.stat.dev:
+                raise Fault("inbox.lost", "another file system is mounted there") from gone
+            raise
+    if StatKey.of(st) != ref.stat:
+        os.close(fd)
+        raise SourceChanged
+    return fd, st
+
+
+def check_settled(fd: int, ref: FileRef) -> None:
+    """Look at an open source again, right before its first request is paid.
+
+    Raises:
+        SourceChanged: it was written to, replaced or touched meanwhile.
+    """
+    if StatKey.of(os.fstat(fd)) != ref.stat:
+        raise SourceChanged

@@ -1,0 +1,70 @@
+"""What a worker does with a lease: transcribe if nobody has, deliver, and say how it ended."""
+
+from __future__ import annotations
+
+import random
+
+import structlog
+
+from tnfd.errors import Fault, LeaseLost, StoreUnusable
+from tnfd.model import Transcript
+from tnfd.pipeline.deliver import Deliverer
+from tnfd.pipeline.fate import RetryPolicy, decide_outcome
+from tnfd.pipeline.gate import MustWait
+from tnfd.pipeline.transcribe import Transcriber
+from tnfd.ports.clock import Clock
+from tnfd.ports.queue import Done, Lease, Outcome, Partial, Wait
+from tnfd.rules.names import for_terminal
+
+_log = structlog.get_logger("tnfd.job")
+
+
+class JobHandler:
+    """Callable as ``ports.queue.Handler``."""
+
+    def __init__(
+        self, transcriber: Transcriber, deliverer: Deliverer, clock: Clock, policy: RetryPolicy
+    ) -> None:
+        self._transcriber = transcriber
+        self._deliverer = deliverer
+        self._clock = clock
+        self._policy = policy
+
+    async def __call__(self, lease: Lease) -> Outcome:
+        """Do the job; every failure becomes an outcome, but a lost lease and a lost database."""
+        job = lease.job
+        structlog.contextvars.bind_contextvars(job=job.id, file=for_terminal(job.source.rel))
+        _log.info("job.started", attempt=lease.epoch, inbox=job.inbox)
+        try:
+            return await self._do(lease)
+        except MustWait as wait:
+            return Wait(wait.waiting)
+        except Fault as fault:
+            return self._outcome(lease, fault)
+        except (LeaseLost, StoreUnusable):
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug fails this job, never the worker
+            _log.exception("job.bug")
+            return self._outcome(lease, Fault("internal.bug", type(error).__name__))
+
+    async def _do(self, lease: Lease) -> Outcome:
+        transcript = lease.transcription.transcript
+        skip = lease.job.duplicate_of is not None and lease.job.settings.on_duplicate == "skip"
+        if transcript is None:
+            transcript = await self._transcriber.transcribe(lease)
+        if not skip:
+            await self._deliverer.deliver(lease, transcript)
+        return _end(transcript)
+
+    def _outcome(self, lease: Lease, fault: Fault) -> Outcome:
+        return decide_outcome(
+            fault,
+            failures=lease.job.failures,
+            policy=self._policy,
+            now=self._clock.now(),
+            chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
+        )
+
+
+def _end(transcript: Transcript) -> Outcome:
+    return Partial(transcript.gaps, transcript.flags) if transcript.gaps else Done(transcript.flags)

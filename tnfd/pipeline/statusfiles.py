@@ -1,0 +1,111 @@
+"""Keeps each job's status file true: finds those that are behind in the store, writes, records.
+
+A status file that cannot be written stops nothing; it is tried again later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection
+
+import structlog
+
+from tnfd.errors import Fault, NameTaken
+from tnfd.model import Job
+from tnfd.pipeline.files import FileThreads, Place, place_of
+from tnfd.ports.clock import Clock
+from tnfd.ports.outputs import Outputs
+from tnfd.ports.store import StatusStore
+from tnfd.root import Root
+from tnfd.rules.names import status_name, status_names
+from tnfd.rules.status import StatusAction, decide_status, render_status
+
+_log = structlog.get_logger("tnfd.status")
+
+_GROUP = 100
+_AGAIN_S = 60.0  # after a status file could not be written
+
+
+class StatusKeeper:
+    """Writes status files of the jobs of some scopes. ``instance`` names this machine in them."""
+
+    def __init__(
+        self, store: StatusStore, outputs: Outputs, files: FileThreads, clock: Clock, *, instance: str
+    ) -> None:
+        self._store = store
+        self._outputs = outputs
+        self._files = files
+        self._clock = clock
+        self._instance = instance
+        self._later: dict[str, float] = {}  # job -> monotonic moment of the next try
+
+    async def catch_up(self, scopes: Collection[str]) -> int:
+        """Write what is behind; return how many status files were dealt with."""
+        due = await self._store.status_due(scopes, limit=_GROUP)
+        now = self._clock.monotonic()
+        for job_id in [job_id for job_id, at in self._later.items() if at <= now]:
+            del self._later[job_id]
+        dealt = 0
+        for job, revision in due:
+            if job.id in self._later:
+                continue
+            try:
+                await self._one(job, revision)
+                dealt += 1
+            except Fault as fault:
+                self._later[job.id] = now + _AGAIN_S
+                _log.debug("status.not_written", job=job.id, code=fault.code, reason=fault.message)
+        return dealt
+
+    async def _one(self, job: Job, revision: int) -> None:
+        action = decide_status(
+            job.settings.status,
+            job.state,
+            # What is due has been in its state long enough; the store keeps those moments.
+            in_state_s=float("inf"),
+            since_written_s=None,
+            changed=True,
+            has_outputs=bool(job.outputs),
+        )
+        if action is StatusAction.WRITE:
+            sha256 = await self._write(job, place_of(job))
+        else:
+            sha256 = None
+            if action is StatusAction.REMOVE:
+                await self._files.run(place_of(job).root, self._remove, job)
+        await self._store.status_written(job.id, revision, sha256)
+
+    async def _write(self, job: Job, place: Place) -> str:
+        data = render_status(job, instance=self._instance, now=self._clock.now())
+        mode_from = await self._files.run(job.source.root, _stat, job)
+        limit = await self._files.run(place.root, self._limit, place)
+        for name in status_names(job.source.name, limit=limit):
+            if await self._store.reserve_status(job.id, place.path, name):
+                with contextlib.suppress(NameTaken):
+                    return await self._files.run(place.root, self._put, place, name, data, job, mode_from)
+        raise AssertionError("there is no end of names")
+
+    def _limit(self, place: Place) -> int:
+        with place.open() as fd:
+            return self._outputs.name_limit(fd)
+
+    def _put(self, place: Place, name: bytes, data: bytes, job: Job, mode_from: os.stat_result | None) -> str:
+        with place.open() as fd:
+            return self._outputs.write_status(
+                fd, name, data, job=job.id, source_name=job.source.name, mode_from=mode_from
+            )
+
+    def _remove(self, job: Job) -> None:
+        with place_of(job).open() as fd:
+            name = status_name(job.source.name, limit=self._outputs.name_limit(fd))
+            self._outputs.remove_status(fd, name, job=job.id, source_name=job.source.name)
+
+
+def _stat(job: Job) -> os.stat_result | None:
+    """The source's permissions, if it is still there; a status file is written without it, too."""
+    try:
+        with Root(job.source.root) as root:
+            return root.look(job.source.rel)
+    except OSError:
+        return None

@@ -1,0 +1,236 @@
+"""From a source to its transcript: prepare the cuts, send those without an answer, stitch.
+
+Everything that was achieved is in the store before the next step begins, so that a restart repeats nothing
+that was paid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from tnfd import faultpoints
+from tnfd.errors import Fate, Fault
+from tnfd.model import (
+    SAMPLE_RATE_HZ,
+    ChunkResult,
+    Cut,
+    EngineChoice,
+    MediaInfo,
+    Transcript,
+    Waiting,
+    WaitReason,
+)
+from tnfd.pipeline.files import FileThreads, check_settled, open_settled
+from tnfd.pipeline.gate import Gate, MustWait
+from tnfd.ports.engine import Engine, EngineChunk, Hints
+from tnfd.ports.media import Media, PrepareRequest, Probed
+from tnfd.ports.queue import Lease
+from tnfd.ports.store import WorkStore
+from tnfd.rules.formats import TIMED
+from tnfd.rules.stitch import stitch
+
+_SHORTEST_S = 0.1  # servers refuse less (facts: 400 "too short")
+_MAX_ADJUSTMENTS = 8  # an engine learns each thing once; this only bounds a bug
+
+
+_Prepared = tuple[list[Cut], MediaInfo | None, int]  # the plan, what was probed, samples heard
+
+
+class Transcriber:
+    """Makes transcripts. ``workers`` bounds the files whose requests are being sent at once."""
+
+    def __init__(
+        self,
+        store: WorkStore,
+        gate: Gate,
+        media: Media,
+        engines: Mapping[str, Engine],
+        files: FileThreads,
+        scratch: Path,
+        *,
+        workers: int,
+    ) -> None:
+        self._store = store
+        self._gate = gate
+        self._media = media
+        self._engines = engines
+        self._files = files
+        self._scratch = scratch
+        self._workers = asyncio.Semaphore(workers)
+        self.sending = 0  # files at this stage
+
+    async def transcribe(self, lease: Lease) -> Transcript:
+        """Return the whole transcript, stored.
+
+        Raises:
+            Fault, MustWait, LeaseLost: see the rooms that this passes through.
+        """
+        engine, choice = self._engine(lease)
+        cuts, media, samples = await self._prepared(lease, engine)
+        async with self._workers:
+            self.sending += 1
+            try:
+                results = await self._send(lease, engine, choice, cuts)
+            finally:
+                self.sending -= 1
+        flags = _flags(engine, media, samples)
+        transcript = stitch(cuts, results, duration_s=samples / SAMPLE_RATE_HZ, flags=flags)
+        await self._store.save_transcript(lease, transcript)
+        faultpoints.reach("work.transcript_saved")
+        await asyncio.to_thread(shutil.rmtree, self._folder(lease), ignore_errors=True)
+        return transcript
+
+    def _engine(self, lease: Lease) -> tuple[Engine, EngineChoice]:
+        choice = lease.transcription.engine or lease.job.settings.engines[0]
+        engine = self._engines.get(choice.name)
+        if engine is None or engine.type != choice.type:
+            detail = f"the engine {choice.name!r} is no longer configured"
+            raise MustWait(Waiting(WaitReason.CONFIG, None, detail))
+        # The name counts; a model that was changed since is what the user wants now.
+        return engine, EngineChoice(engine.name, engine.type, engine.model)
+
+    def _folder(self, lease: Lease) -> Path:
+        return self._scratch / f"t{lease.transcription.id}"
+
+    # -- prepare -----------------------------------------------------------------------------------
+
+    async def _prepared(self, lease: Lease, engine: Engine) -> _Prepared:
+        known, folder = lease.transcription, self._folder(lease)
+        encoded = known.cuts_complete and known.encoding == engine.capabilities.encoding
+        if encoded and known.samples is not None:
+            owed = [cut for cut in known.cuts if cut.index not in known.results]
+            if await asyncio.to_thread(lambda: all((folder / cut.file).is_file() for cut in owed)):
+                return list(known.cuts), known.media, known.samples
+        return await self._prepare(lease, engine, folder)
+
+    async def _prepare(self, lease: Lease, engine: Engine, folder: Path) -> _Prepared:
+        source, can = lease.job.source, engine.capabilities
+        fd, _ = await self._open(lease)
+        try:
+            await self._store.restart_cuts(lease, can.encoding)
+            await asyncio.to_thread(_make_folder, folder)
+            cuts: list[Cut] = []
+            media: MediaInfo | None = None
+            samples = 0
+            request = PrepareRequest(
+                folder, can.encoding, can.max_bytes, can.max_s, lease.job.settings.audio_languages
+            )
+            async with self._media.prepare(fd, request) as events:
+                async for event in events:
+                    if isinstance(event, Probed):
+                        media = event.media
+                        await self._store.save_media(lease, media)
+                    elif isinstance(event, Cut):
+                        cuts.append(event)
+                        await self._store.save_cut(lease, event)
+                    else:
+                        samples = event.samples
+                        await self._store.finish_cuts(lease, samples=samples, bad_packets=event.bad_packets)
+            faultpoints.reach("work.prepared")
+            await self._files.run(source.root, check_settled, fd, source)
+            return cuts, media, samples
+        finally:
+            os.close(fd)
+
+    async def _open(self, lease: Lease) -> tuple[int, os.stat_result]:
+        """Open the source; a descriptor that arrives after a cancellation is closed by the thread."""
+        box: list[int] = []
+
+        def opened() -> os.stat_result:
+            fd, st = open_settled(lease.job.source)
+            box.append(fd)
+            return st
+
+        try:
+            st = await self._files.run(lease.job.source.root, opened)
+        except asyncio.CancelledError:
+            with contextlib.suppress(RuntimeError):
+                self._files.post(lease.job.source.root, _close_all, box)
+            raise
+        return box[0], st
+
+    # -- send --------------------------------------------------------------------------------------
+
+    async def _send(
+        self, lease: Lease, engine: Engine, choice: EngineChoice, cuts: list[Cut]
+    ) -> dict[int, ChunkResult]:
+        results = dict(lease.transcription.results)
+        for cut in cuts:
+            if cut.index in results:
+                continue
+            if cut.duration_s < _SHORTEST_S:
+                results[cut.index] = ChunkResult("")
+                continue
+            results[cut.index] = await self._ask(lease, engine, choice, cut)
+        return results
+
+    async def _ask(self, lease: Lease, engine: Engine, choice: EngineChoice, cut: Cut) -> ChunkResult:
+        path = self._folder(lease) / cut.file
+        chunk = EngineChunk(path, engine.capabilities.encoding, cut.duration_s, cut.size_bytes)
+        settings = lease.job.settings
+        hints = Hints(
+            settings.languages,
+            settings.prompt,
+            settings.keywords,
+            want_times=any(format in TIMED for format in settings.formats),
+        )
+        for _ in range(_MAX_ADJUSTMENTS):
+            try:
+                return await self._request(lease, engine, choice, cut, chunk, hints)
+            except Fault as fault:
+                if fault.fate is not Fate.ADJUST:
+                    raise
+        raise Fault("engine.rejected", "the server keeps refusing options")
+
+    async def _request(
+        self, lease: Lease, engine: Engine, choice: EngineChoice, cut: Cut, chunk: EngineChunk, hints: Hints
+    ) -> ChunkResult:
+        can = engine.capabilities
+        job = lease.job
+        async with self._gate.request(engine, job=job.id, inbox=job.inbox, audio_s=cut.duration_s) as ticket:
+            result = await engine.transcribe(chunk, hints)
+            faultpoints.reach("work.answered")
+            audio_s = result.audio_s if result.audio_s is not None else cut.duration_s
+            cost_usd = result.cost_usd if result.cost_usd is not None else audio_s / 60 * can.usd_per_minute
+            ticket.cost_usd = cost_usd
+            await self._store.save_chunk(
+                lease,
+                cut.index,
+                choice,
+                result,
+                uploaded_bytes=chunk.size_bytes,
+                cost_usd=cost_usd,
+                audio_s=audio_s,
+            )
+            faultpoints.reach("work.chunk_saved")
+        return result
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Fault("output.disk_full", f"state folder: {error.strerror}") from error
+
+
+def _flags(engine: Engine, media: MediaInfo | None, samples: int) -> list[str]:
+    heard_s = samples / SAMPLE_RATE_HZ
+    flags = []
+    if engine.capabilities.draft:
+        flags.append("draft")
+    if heard_s < _SHORTEST_S:
+        flags.append("no_speech")
+    promised_s = media.duration_s if media and media.duration_s else 0.0
+    if promised_s - heard_s > max(2.0, 0.02 * promised_s):
+        flags.append("truncated_media")
+    return flags

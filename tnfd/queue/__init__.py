@@ -1,0 +1,1 @@
+"""Queues: what delivers the store's jobs to workers."""

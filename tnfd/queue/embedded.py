@@ -1,0 +1,158 @@
+"""The embedded queue: a bounded ``asyncio.Queue`` of job ids, N workers, and a feeder that asks the store.
+
+Owns who works on what in this process. Holds ids only; the store says what each is worth, and is asked again
+when a worker takes one. A job that waits gives its worker up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+
+import structlog
+
+from tnfd.errors import LeaseLost
+from tnfd.ports.clock import Clock
+from tnfd.ports.queue import Handler, Lease, Outcome, Released
+from tnfd.ports.store import Finished, QueueStore, Skip
+from tnfd.through import through
+
+_log = structlog.get_logger("tnfd.queue")
+
+OnFinished = Callable[[Outcome, Finished], Awaitable[None]]
+
+_IDLE_LOOK_S = 5.0  # the command line wakes us by a control row; this only mends what a bug forgot
+
+
+@dataclass(slots=True)
+class _InWork:
+    task: asyncio.Task[Outcome]
+    cancelled: bool = field(default=False)  # by command: the command has written the state already
+
+
+class EmbeddedQueue:
+    """See ``ports.queue.Queue``. ``on_finished`` hears what ending a lease changed."""
+
+    def __init__(
+        self,
+        store: QueueStore,
+        clock: Clock,
+        *,
+        scopes: Collection[str],
+        concurrency: int,
+        size: int,
+        on_finished: OnFinished,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._scopes = scopes
+        self._concurrency = concurrency
+        self._ids: asyncio.Queue[str | None] = asyncio.Queue(maxsize=max(1, size))
+        self._handed: set[str] = set()  # in memory or in work
+        self._in_work: dict[str, _InWork] = {}
+        self._wake = asyncio.Event()
+        self._draining = False
+        self._on_finished = on_finished
+        self.fed_at = clock.monotonic()  # the watchdog looks at this
+
+    @property
+    def in_work(self) -> list[str]:
+        """Ids of the jobs that workers hold."""
+        return list(self._in_work)
+
+    def wake(self) -> None:
+        """Say that there may be something to deliver."""
+        self._wake.set()
+
+    def drain(self) -> None:
+        """Take nothing new; ``run`` returns when what is in progress has ended."""
+        self._draining = True
+        self._wake.set()
+
+    def cancel(self, job_id: str) -> None:
+        """End the work on one job."""
+        work = self._in_work.get(job_id)
+        if work is not None and not work.cancelled:
+            work.cancelled = True
+            work.task.cancel()
+
+    async def run(self, handler: Handler) -> None:
+        """Work until drained; cancelled, everything in progress is released first."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._feed(), name="queue.feed")
+            for number in range(self._concurrency):
+                group.create_task(self._worker(handler), name=f"queue.worker-{number + 1}")
+
+    async def _feed(self) -> None:
+        while not self._draining:
+            self._wake.clear()
+            self.fed_at = self._clock.monotonic()
+            free = self._ids.maxsize - self._ids.qsize()
+            ids = await self._store.ready(self._scopes, limit=free, without=self._handed) if free else []
+            for job_id in ids:
+                self._handed.add(job_id)
+                self._ids.put_nowait(job_id)
+            due_s = await self._store.next_due(self._scopes)
+            await self._rest(_IDLE_LOOK_S if due_s is None else min(_IDLE_LOOK_S, due_s + 0.01))
+        while not self._ids.empty():  # what nobody has begun stays queued in the store
+            self._handed.discard(self._ids.get_nowait() or "")
+        for _ in range(self._concurrency):
+            await self._ids.put(None)
+
+    async def _rest(self, delay_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._wake.wait()
+
+    async def _worker(self, handler: Handler) -> None:
+        while (job_id := await self._ids.get()) is not None:
+            try:
+                lease = await self._store.begin(job_id)
+                if isinstance(lease, Skip):
+                    _log.debug("job.skipped", job=job_id, reason=lease.reason)
+                else:
+                    await self._work(handler, lease)
+            finally:
+                self._handed.discard(job_id)
+                self._wake.set()
+
+    async def _work(self, handler: Handler, lease: Lease) -> None:
+        """Run the handler in a task of its own, so that a command can end it without ending the worker."""
+        task = asyncio.ensure_future(handler(lease))  # noqa: TID251 - awaited right below
+        task.set_name(f"job {lease.job.id}")
+        work = self._in_work[lease.job.id] = _InWork(task)
+        stopped: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as error:  # the process stops: end the handler once, then finish
+                if stopped is None:
+                    task.cancel()
+                stopped = error
+        del self._in_work[lease.job.id]
+        await self._finish(lease, self._outcome(lease, work))
+        if stopped is not None:
+            raise stopped
+
+    @staticmethod
+    def _outcome(lease: Lease, work: _InWork) -> Outcome | None:
+        if work.cancelled:
+            return None  # whoever cancelled it has written the state
+        if work.task.cancelled():
+            return Released()
+        error = work.task.exception()
+        if error is None:
+            return work.task.result()
+        if isinstance(error, LeaseLost):
+            _log.info("job.lease_lost", job=lease.job.id)
+            return None
+        raise error
+
+    async def _finish(self, lease: Lease, outcome: Outcome | None) -> None:
+        if outcome is None:
+            return
+        finished = await through(self._store.finish(lease, outcome))
+        if finished is not None:
+            await self._on_finished(outcome, finished)

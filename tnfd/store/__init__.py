@@ -1,0 +1,1 @@
+"""The store on SQLite: jobs, transcriptions, the ledger and the controls, in one database file."""

@@ -1,0 +1,102 @@
+"""Opening the database file: settings, migrations, refusing what cannot be used. Never overwrites one."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import sqlite3
+from pathlib import Path
+
+from tnfd.errors import StoreUnusable
+from tnfd.store.writer import translate
+
+FILE_NAME = "tnfd.sqlite3"
+_BUSY_TIMEOUT_S = 10.0  # the command line is a second writer
+
+
+def migrations() -> list[str]:
+    """The migration scripts in order; the n-th brings the database to version n."""
+    folder = importlib.resources.files("tnfd.store") / "sql"
+    scripts = sorted(
+        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda e: e.name
+    )
+    return [entry.read_text(encoding="utf-8") for entry in scripts]
+
+
+def open_database(path: Path, *, writable: bool = True) -> sqlite3.Connection:
+    """Connect; a writable connection creates and migrates the file where needed.
+
+    Raises:
+        StoreUnusable: corrupt, made by a newer tnfd, missing (read-only), or not permitted.
+    """
+    try:
+        if writable:
+            # Created here so that it is never readable by others, whatever the umask.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        mode = "rw" if writable else "ro"
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnusable(f"the database {path} cannot be opened: {error}") from error
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA foreign_keys = ON")
+        if writable:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            _migrate(connection, path)
+        else:
+            _check_version(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise StoreUnusable(f"the database {path} cannot be used: {error}") from translate(error)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    version, known = _version(connection), len(migrations())
+    if version > known:
+        raise StoreUnusable(
+            f"the database {path} was made by a newer tnfd (version {version}, this one knows {known}); "
+            "install that version again, nothing was changed"
+        )
+    if version < known:
+        raise StoreUnusable(f"the database {path} is of an older tnfd; start the daemon once to bring it up")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    if _version(connection) > len(migrations()):
+        _check_version(connection, path)
+    for number, script in enumerate(migrations(), start=1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) < number:  # asked inside: another process may have been faster
+                for statement in _statements(script):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _statements(script: str) -> list[str]:
+    statements, pending = [], ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements

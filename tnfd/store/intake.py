@@ -1,0 +1,169 @@
+"""What intake writes: sights, settling files, claims. Units of work for the writer thread."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+
+from tnfd.errors import Fault
+from tnfd.model import ErrorInfo, FileRef, JobState, StatKey
+from tnfd.ports.claims import Found, Origin
+from tnfd.ports.store import Claim
+from tnfd.rules.profile import profile_of
+from tnfd.rules.ulid import new_ulid
+from tnfd.store import jobs, records
+
+_SIGHT = "INSERT OR REPLACE INTO sight VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
+def known(connection: sqlite3.Connection, root: bytes) -> dict[bytes, StatKey]:
+    """All sights below a root."""
+    rows = connection.execute(
+        "SELECT rel, dev, ino, size_bytes, mtime_ns, ctime_ns FROM sight WHERE root = ?", (root,)
+    )
+    rows.row_factory = None
+    return {rel: StatKey(*stat) for rel, *stat in rows}
+
+
+def remember(connection: sqlite3.Connection, ref: FileRef) -> None:
+    """Record that intake has dealt with the file as it is."""
+    stat = ref.stat
+    connection.execute(
+        _SIGHT, (ref.root, ref.rel, stat.dev, stat.ino, stat.size_bytes, stat.mtime_ns, stat.ctime_ns)
+    )
+
+
+def forget_sight(connection: sqlite3.Connection, ref: FileRef) -> None:
+    """Let intake look at the file anew."""
+    connection.execute("DELETE FROM sight WHERE root = ? AND rel = ?", (ref.root, ref.rel))
+
+
+def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: float) -> Claim:
+    """Make, find or revive the job for a finished file; the transcription is made where it is new."""
+    ref, profile = found.ref, profile_of(origin.settings)
+    remember(connection, ref)
+    open_job, same = None, None
+    for row in connection.execute(
+        "SELECT id, state, sha256, size_bytes FROM job WHERE root = ? AND rel = ? ORDER BY id DESC",
+        (ref.root, ref.rel),
+    ):
+        if row["state"] == JobState.SETTLING:
+            open_job = open_job or row
+        elif (row["sha256"], row["size_bytes"]) == (found.sha256, ref.stat.size_bytes):
+            same = same or row
+    if same is not None:
+        # Seen before with this content: touched, moved away and back, or under changed settings, which
+        # never re-transcribe by themselves.
+        if open_job is not None:
+            connection.execute("DELETE FROM job WHERE id = ?", (open_job["id"],))
+        jobs.refresh_stat(connection, same["id"], ref.stat)
+        if same["state"] == JobState.VANISHED:
+            jobs.move(connection, same["id"], JobState.QUEUED, now, "back", "")
+        return Claim(same["id"], new=False)
+    job_id = _job_for(connection, open_job["id"] if open_job else None, origin, ref, found, now, profile)
+    connection.execute(
+        "INSERT OR IGNORE INTO transcription (sha256, size_bytes, profile, owner_job, created_at)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (found.sha256, ref.stat.size_bytes, profile, job_id, now),
+    )
+    (transcription,) = connection.execute(
+        "SELECT id FROM transcription WHERE sha256 = ? AND size_bytes = ? AND profile = ?",
+        (found.sha256, ref.stat.size_bytes, profile),
+    ).fetchone()
+    connection.execute("UPDATE job SET transcription = ? WHERE id = ?", (transcription, job_id))
+    jobs.move(connection, job_id, JobState.QUEUED, now, "queued", f"sha256 {found.sha256[:12]}")
+    return Claim(job_id, new=True)
+
+
+def _job_for(
+    connection: sqlite3.Connection,
+    settling: str | None,
+    origin: Origin,
+    ref: FileRef,
+    found: Found,
+    now: float,
+    profile: str,
+) -> str:
+    job_id = settling or insert(connection, origin, ref, found.seen_at.timestamp(), profile, now)
+    stat = ref.stat
+    connection.execute(
+        "UPDATE job SET sha256 = ?, settled_at = ?, settings = ?, profile = ?, dev = ?, ino = ?,"
+        " size_bytes = ?, mtime_ns = ?, ctime_ns = ?, flags = ? WHERE id = ?",
+        (found.sha256, found.settled_at.timestamp(), records.dump(origin.settings), profile, stat.dev,
+         stat.ino, stat.size_bytes, stat.mtime_ns, stat.ctime_ns, records.dump(found.flags), job_id),
+    )  # fmt: skip
+    return job_id
+
+
+def insert(
+    connection: sqlite3.Connection, origin: Origin, ref: FileRef, seen_at: float, profile: str, now: float
+) -> str:
+    """Insert a job in state ``settling``; return its id."""
+    job_id = new_ulid(now, os.urandom(10))
+    stat, settings = ref.stat, origin.settings
+    connection.execute(
+        "INSERT INTO job (id, scope, inbox, root, rel, dev, ino, size_bytes, mtime_ns, ctime_ns, settings,"
+        " profile, engine, state, state_since, seen_at, updated_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'settling', ?, ?, ?)",
+        (job_id, origin.scope, origin.inbox, ref.root, ref.rel, stat.dev, stat.ino, stat.size_bytes,
+         stat.mtime_ns, stat.ctime_ns, records.dump(settings), profile, settings.engines[0].name,
+         seen_at, seen_at, now),
+    )  # fmt: skip
+    jobs.note(connection, job_id, seen_at, "seen", f"{stat.size_bytes} bytes")
+    return job_id
+
+
+def _open_job(connection: sqlite3.Connection, root: bytes, rel: bytes) -> str | None:
+    row = connection.execute(
+        "SELECT id FROM job WHERE root = ? AND rel = ? AND state = 'settling' ORDER BY id DESC", (root, rel)
+    ).fetchone()
+    return None if row is None else str(row["id"])
+
+
+def settling(connection: sqlite3.Connection, origin: Origin, ref: FileRef, seen_at: float, now: float) -> str:
+    """Show a file that may still be growing."""
+    job_id = _open_job(connection, ref.root, ref.rel)
+    if job_id is None:
+        return insert(connection, origin, ref, seen_at, profile_of(origin.settings), now)
+    jobs.refresh_stat(connection, job_id, ref.stat)
+    jobs.touch(connection, job_id, now)
+    return job_id
+
+
+def refuse(
+    connection: sqlite3.Connection, origin: Origin, ref: FileRef, seen_at: float, fault: Fault, now: float
+) -> Claim:
+    """Record a file that failed before its content was known; looked at again once its stat changes."""
+    remember(connection, ref)
+    job_id = _open_job(connection, ref.root, ref.rel)
+    if job_id is None:
+        row = connection.execute(
+            "SELECT id, error FROM job WHERE root = ? AND rel = ? AND state = 'failed' AND sha256 IS NULL"
+            " ORDER BY id DESC",
+            (ref.root, ref.rel),
+        ).fetchone()
+        error = None if row is None else records.load_error(row["error"])
+        if error is not None and error.code == fault.code:
+            return Claim(str(row["id"]), new=False)  # still the same trouble: one job, one line in the log
+        job_id = insert(connection, origin, ref, seen_at, profile_of(origin.settings), now)
+    jobs.refresh_stat(connection, job_id, ref.stat)
+    jobs.fail(connection, job_id, ErrorInfo(fault.code, fault.message, fault.hint, fault.retryable), now)
+    return Claim(job_id, new=True)
+
+
+def gone(connection: sqlite3.Connection, root: bytes, rels: Sequence[bytes], now: float) -> list[str]:
+    """Files that left while settling."""
+    ids = []
+    for rel in rels:
+        job_id = _open_job(connection, root, rel)
+        if job_id is not None:
+            jobs.move(connection, job_id, JobState.VANISHED, now, "vanished", "")
+            ids.append(job_id)
+    return ids
+
+
+def unsettled(connection: sqlite3.Connection, root: bytes) -> list[bytes]:
+    """Relative paths of the jobs below a root that are still settling."""
+    rows = connection.execute("SELECT rel FROM job WHERE root = ? AND state = 'settling'", (root,))
+    return [row["rel"] for row in rows]

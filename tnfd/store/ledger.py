@@ -1,0 +1,237 @@
+"""The ledger's units of work: who may send, what it cost, which engine is paused.
+
+Decisions are pure functions over what the tables say; the writer thread makes each a transaction of its own.
+An answer that was lost counts as spent.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from tnfd.errors import Fate, Fault
+from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refusal, Refused, Spent
+from tnfd.rules.days import day_of, next_day, next_month
+from tnfd.rules.pauses import STREAK, next_probe_s
+from tnfd.store import records
+
+_THROTTLE_S = 10.0  # where a server says "slow down" without saying for how long
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Dollars; 0 is no limit."""
+
+    daily_usd: float = 0.0
+    monthly_usd: float = 0.0
+
+
+def reserve(
+    connection: sqlite3.Connection, ask: Ask, owner: str, budget: Budget, now: datetime
+) -> Granted | Refused:
+    """Grant or refuse one request."""
+    connection.execute("INSERT OR IGNORE INTO engine (name) VALUES (?)", (ask.engine,))
+    engine = connection.execute("SELECT * FROM engine WHERE name = ?", (ask.engine,)).fetchone()
+    at, probe = now.timestamp(), engine["paused_at"] is not None
+    if probe:
+        probing = connection.execute(
+            "SELECT 1 FROM reservation WHERE engine = ? AND probe = 1", (ask.engine,)
+        ).fetchone()
+        if probing or engine["probe_at"] > at:
+            return Refused(Refusal.PAUSED, records.moment(engine["probe_at"]), engine["code"])
+    if engine["blocked_until"] > at:
+        return Refused(Refusal.BLOCKED, records.moment(engine["blocked_until"]), "the server asked to wait")
+    (in_flight,) = connection.execute(
+        "SELECT count(*) FROM reservation WHERE engine = ?", (ask.engine,)
+    ).fetchone()
+    if in_flight >= ask.max_concurrency:
+        return Refused(Refusal.FULL, None, f"{in_flight} requests in flight")
+    refused = _over_budget(connection, ask.estimate_usd, budget, now)
+    if refused is not None:
+        return refused
+    cursor = connection.execute(
+        "INSERT INTO reservation (engine, owner, job, inbox, at, day, audio_s, estimate_usd, probe)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (ask.engine, owner, ask.job, ask.inbox, at, day_of(now), ask.audio_s, ask.estimate_usd, int(probe)),
+    )
+    return Granted(int(cursor.lastrowid or 0), probe)
+
+
+def _over_budget(
+    connection: sqlite3.Connection, estimate_usd: float, budget: Budget, now: datetime
+) -> Refused | None:
+    if estimate_usd <= 0:
+        return None
+    spent = spent_of(connection, now)
+    if budget.daily_usd and spent.today_usd + estimate_usd > budget.daily_usd:
+        detail = f"${spent.today_usd:.2f} of ${budget.daily_usd:.2f} a day are spent"
+        return Refused(Refusal.BUDGET, next_day(now), detail)
+    if budget.monthly_usd and spent.month_usd + estimate_usd > budget.monthly_usd:
+        detail = f"${spent.month_usd:.2f} of ${budget.monthly_usd:.2f} a month are spent"
+        return Refused(Refusal.BUDGET, next_month(now), detail)
+    return None
+
+
+def spent_of(connection: sqlite3.Connection, now: datetime) -> Spent:
+    """Dollars of this local day and month, what is set aside included."""
+    day = day_of(now)
+    (today, month) = connection.execute(
+        "SELECT coalesce(sum(CASE WHEN day = :day THEN usd END), 0), coalesce(sum(usd), 0) FROM"
+        " (SELECT day, usd FROM spend WHERE substr(day, 1, 7) = substr(:day, 1, 7)"
+        "  UNION ALL SELECT day, estimate_usd FROM reservation WHERE substr(day, 1, 7) = substr(:day, 1, 7))",
+        {"day": day},
+    ).fetchone()
+    return Spent(float(today), float(month))
+
+
+def close(
+    connection: sqlite3.Connection, reservation: int, cost_usd: float, fault: Fault | None, now: datetime
+) -> Closed:
+    """End a request: book its cost, and draw for the engine what its end means."""
+    row = connection.execute("SELECT * FROM reservation WHERE id = ?", (reservation,)).fetchone()
+    if row is None:
+        return Closed()  # another process took this one for dead and booked it
+    connection.execute("DELETE FROM reservation WHERE id = ?", (reservation,))
+    _book(connection, row, cost_usd)
+    if fault is None or fault.fate in (Fate.FILE, Fate.SOURCE, Fate.WAIT):
+        return _well(connection, row["engine"]) if fault is None or fault.fate is Fate.FILE else Closed()
+    if fault.fate is Fate.THROTTLE:
+        until = now.timestamp() + (fault.retry_after_s or _THROTTLE_S)
+        connection.execute(
+            "UPDATE engine SET blocked_until = max(blocked_until, ?) WHERE name = ?", (until, row["engine"])
+        )
+        return Closed(throttled_until=records.moment(until))
+    if fault.fate is Fate.ENGINE:
+        return pause(connection, row["engine"], fault, now, probe=bool(row["probe"]))
+    if fault.fate is Fate.ATTEMPT:
+        return _stumble(connection, row, fault, now)
+    return Closed()
+
+
+def _book(connection: sqlite3.Connection, row: sqlite3.Row, cost_usd: float) -> None:
+    connection.execute(
+        "INSERT INTO spend (day, engine, inbox, usd, audio_s, requests) VALUES (?, ?, ?, ?, ?, 1)"
+        " ON CONFLICT (day, engine, inbox) DO UPDATE SET usd = usd + excluded.usd,"
+        " audio_s = audio_s + excluded.audio_s, requests = requests + 1",
+        (row["day"], row["engine"], row["inbox"], cost_usd, row["audio_s"]),
+    )
+
+
+def _well(connection: sqlite3.Connection, engine: str) -> Closed:
+    paused = connection.execute("SELECT paused_at FROM engine WHERE name = ?", (engine,)).fetchone()
+    connection.execute(
+        "UPDATE engine SET paused_at = NULL, code = '', detail = '', probe_at = NULL, probes = 0, streak = 0"
+        " WHERE name = ?",
+        (engine,),
+    )
+    if paused is None or paused["paused_at"] is None:
+        return Closed()
+    connection.execute(
+        "UPDATE job SET waiting_reason = NULL, waiting_until = NULL, waiting_detail = '',"
+        " revision = revision + 1"
+        " WHERE engine = ? AND state = 'queued' AND waiting_reason = 'engine_paused'",
+        (engine,),
+    )
+    return Closed(resumed=True)
+
+
+def _stumble(connection: sqlite3.Connection, row: sqlite3.Row, fault: Fault, now: datetime) -> Closed:
+    connection.execute("UPDATE engine SET streak = streak + 1 WHERE name = ?", (row["engine"],))
+    engine = connection.execute("SELECT * FROM engine WHERE name = ?", (row["engine"],)).fetchone()
+    if engine["paused_at"] is not None or engine["streak"] >= STREAK:
+        down = Fault("engine.down", fault.message)
+        return pause(connection, row["engine"], down, now, probe=bool(row["probe"]))
+    return Closed()
+
+
+def pause(connection: sqlite3.Connection, engine: str, fault: Fault, now: datetime, *, probe: bool) -> Closed:
+    """Pause an engine, or after a failed probe keep it paused; its queued jobs wait and say why."""
+    at = now.timestamp()
+    row = connection.execute("SELECT * FROM engine WHERE name = ?", (engine,)).fetchone()
+    first = row["paused_at"] is None
+    if not first and not probe:
+        return Closed(down=True)  # requests that were in flight when it was paused
+    probes = 0 if first else row["probes"] + 1
+    paused_at = at if first else row["paused_at"]
+    delay_s = max(next_probe_s(fault.code, at - paused_at, probes), fault.retry_after_s or 0)
+    connection.execute(
+        "UPDATE engine SET paused_at = ?, code = ?, detail = ?, probe_at = ?, probes = ? WHERE name = ?",
+        (paused_at, fault.code, fault.message, at + delay_s, probes, engine),
+    )
+    connection.execute(
+        "UPDATE job SET waiting_reason = 'engine_paused', waiting_detail = ?, waiting_until = ?,"
+        " revision = revision + (waiting_reason IS NULL)"
+        " WHERE engine = ? AND state = 'queued'"
+        " AND (waiting_reason IS NULL OR waiting_reason = 'engine_paused')",
+        (fault.code, at + delay_s, engine),
+    )
+    return Closed(paused=first, code=fault.code, down=True, probe_at=records.moment(at + delay_s))
+
+
+def resume(connection: sqlite3.Connection, engine: str | None, now: datetime) -> list[str]:
+    """Let paused engines be probed at once, and what waited for money or a configuration ask again."""
+    connection.execute(
+        "UPDATE job SET waiting_reason = NULL, waiting_until = NULL, waiting_detail = '', not_before = 0,"
+        " revision = revision + 1"
+        " WHERE state = 'queued' AND waiting_reason IN ('budget', 'config') AND (?1 IS NULL OR engine = ?1)",
+        (engine,),
+    )
+    return [
+        row["name"]
+        for row in connection.execute(
+            "UPDATE engine SET probe_at = ?, probes = 0, blocked_until = 0, streak = 0"
+            " WHERE paused_at IS NOT NULL AND (?2 IS NULL OR name = ?2) RETURNING name",
+            (now.timestamp(), engine),
+        ).fetchall()
+    ]
+
+
+def engines(connection: sqlite3.Connection, now: datetime) -> list[EngineStatus]:
+    """All engines."""
+    at = now.timestamp()
+    found = []
+    for row in connection.execute(
+        "SELECT e.*, (SELECT count(*) FROM reservation AS r WHERE r.engine = e.name) AS in_flight"
+        " FROM engine AS e ORDER BY name"
+    ):
+        if row["paused_at"] is not None:
+            state, until = "paused", row["probe_at"]
+        elif row["blocked_until"] > at:
+            state, until = "throttled", row["blocked_until"]
+        else:
+            state, until = "ok", None
+        found.append(
+            EngineStatus(
+                row["name"], state, row["code"], row["detail"], records.moment(until), row["in_flight"]
+            )
+        )
+    return found
+
+
+def bury(connection: sqlite3.Connection, owners: Collection[str]) -> None:
+    """Book the requests that dead processes left open as spent, and forget the processes."""
+    for owner in owners:
+        rows: Iterable[sqlite3.Row] = connection.execute(
+            "SELECT * FROM reservation WHERE owner = ?", (owner,)
+        ).fetchall()
+        for row in rows:
+            _book(connection, row, row["estimate_usd"])
+        connection.execute("DELETE FROM reservation WHERE owner = ?", (owner,))
+        connection.execute("DELETE FROM process WHERE owner = ?", (owner,))
+    # Copies of what they were doing look again whether anybody still works on their original.
+    connection.execute(
+        "UPDATE job SET waiting_reason = NULL, waiting_detail = '', revision = revision + 1"
+        " WHERE waiting_reason = 'original'"
+    )
+
+
+def budget_ends(spent: Spent, budget: Budget, now: datetime) -> datetime | None:
+    """When money is there again, if a budget is reached to the cent; else None."""
+    cent = 0.01
+    if budget.monthly_usd and spent.month_usd + cent > budget.monthly_usd:
+        return next_month(now)
+    if budget.daily_usd and spent.today_usd + cent > budget.daily_usd:
+        return next_day(now)
+    return None

@@ -1,0 +1,124 @@
+"""Rows and JSON columns to model records and back; knows no SQL and decides nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from datetime import UTC, datetime
+from typing import Any
+
+from tnfd.model import (
+    ChunkResult,
+    Cut,
+    EngineChoice,
+    ErrorInfo,
+    FileRef,
+    Gap,
+    JobSettings,
+    MediaInfo,
+    Segment,
+    StatKey,
+    Transcript,
+    Waiting,
+    WaitReason,
+    Word,
+)
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """A stored moment as an aware datetime."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def some_moment(seconds: float) -> datetime:
+    """A stored moment that is never null."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def seconds(at: datetime | None) -> float | None:
+    """An aware datetime as it is stored."""
+    return None if at is None else at.timestamp()
+
+
+def dump(record: object) -> str:
+    """A record, or a list of them, as JSON."""
+    return json.dumps(record, default=_fields, ensure_ascii=False, separators=(",", ":"))
+
+
+def _fields(record: object) -> dict[str, Any]:
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    raise TypeError(f"cannot store {type(record).__name__}")
+
+
+def load_choice(text: str | None) -> EngineChoice | None:
+    """An EngineChoice column."""
+    return None if text is None else EngineChoice(**json.loads(text))
+
+
+def load_settings(text: str) -> JobSettings:
+    """A JobSettings column; keys that an older version did not write take their defaults."""
+    raw = json.loads(text)
+    raw["engines"] = tuple(EngineChoice(**choice) for choice in raw["engines"])
+    for key in ("formats", "languages", "audio_languages", "keywords"):
+        raw[key] = tuple(raw.get(key, ()))
+    return JobSettings(**raw)
+
+
+def load_media(text: str | None) -> MediaInfo | None:
+    """A MediaInfo column."""
+    return None if text is None else MediaInfo(**json.loads(text))
+
+
+def load_error(text: str | None) -> ErrorInfo | None:
+    """An ErrorInfo column."""
+    return None if text is None else ErrorInfo(**json.loads(text))
+
+
+def load_result(text: str) -> ChunkResult:
+    """A ChunkResult column."""
+    raw = json.loads(text)
+    raw["segments"] = tuple(_segment(entry) for entry in raw["segments"])
+    raw["languages"] = tuple(raw["languages"])
+    raw["flags"] = tuple(raw["flags"])
+    return ChunkResult(**raw)
+
+
+def load_transcript(text: str | None) -> Transcript | None:
+    """A Transcript column."""
+    if text is None:
+        return None
+    raw = json.loads(text)
+    raw["segments"] = tuple(_segment(entry) for entry in raw["segments"])
+    raw["gaps"] = tuple(Gap(**gap) for gap in raw["gaps"])
+    raw["languages"] = tuple(raw["languages"])
+    raw["flags"] = tuple(raw["flags"])
+    return Transcript(**raw)
+
+
+def _segment(raw: dict[str, Any]) -> Segment:
+    words = raw.pop("words")
+    return Segment(**raw, words=None if words is None else tuple(Word(**word) for word in words))
+
+
+def cut_of(row: sqlite3.Row) -> Cut:
+    """A chunk row's plan."""
+    return Cut(row["idx"], row["start_sample"], row["end_sample"], row["file"], row["size_bytes"])
+
+
+def stat_of(row: sqlite3.Row) -> StatKey:
+    """The stat columns of a job or sight row."""
+    return StatKey(row["dev"], row["ino"], row["size_bytes"], row["mtime_ns"], row["ctime_ns"])
+
+
+def ref_of(row: sqlite3.Row) -> FileRef:
+    """The source of a job row."""
+    return FileRef(row["root"], row["rel"], stat_of(row))
+
+
+def waiting_of(row: sqlite3.Row) -> Waiting | None:
+    """The waiting columns of a job row."""
+    if row["waiting_reason"] is None:
+        return None
+    return Waiting(WaitReason(row["waiting_reason"]), moment(row["waiting_until"]), row["waiting_detail"])

@@ -1,0 +1,168 @@
+-- Two records: a transcription is paid once for one content and one set of settings; a job is what is owed
+-- for one file. Moments are seconds since 1970 (REAL). Paths are the operating system's bytes.
+
+CREATE TABLE transcription (
+    id             INTEGER PRIMARY KEY,
+    sha256         TEXT    NOT NULL,
+    size_bytes     INTEGER NOT NULL,
+    profile        TEXT    NOT NULL,
+    state          TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'done', 'partial')),
+    owner_job      TEXT,                          -- the job that does, or did, the work
+    engine         TEXT,                          -- JSON; fixed once a chunk was paid
+    encoding       TEXT,                          -- of the cuts below
+    media          TEXT,                          -- JSON
+    cuts_complete  INTEGER NOT NULL DEFAULT 0,    -- 1: the chunk rows are the whole recording
+    samples        INTEGER,                       -- decoded length at 16 kHz
+    bad_packets    INTEGER,
+    transcript     TEXT,                          -- JSON
+    audio_s        REAL    NOT NULL DEFAULT 0,
+    requests       INTEGER NOT NULL DEFAULT 0,
+    uploaded_bytes INTEGER NOT NULL DEFAULT 0,
+    cost_usd       REAL    NOT NULL DEFAULT 0,
+    created_at     REAL    NOT NULL,
+    finished_at    REAL,
+    UNIQUE (sha256, size_bytes, profile)
+) STRICT;
+
+CREATE TABLE chunk (
+    transcription INTEGER NOT NULL REFERENCES transcription (id) ON DELETE CASCADE,
+    idx           INTEGER NOT NULL,
+    start_sample  INTEGER NOT NULL,
+    end_sample    INTEGER NOT NULL,
+    file          TEXT    NOT NULL,
+    size_bytes    INTEGER NOT NULL,
+    engine        TEXT,                           -- JSON; which engine answered
+    result        TEXT,                           -- JSON; null: owed
+    answered_at   REAL,
+    PRIMARY KEY (transcription, idx)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE job (
+    id             TEXT    PRIMARY KEY,
+    scope          TEXT    NOT NULL,              -- 'inbox:<path>' or 'batch:<id>'
+    inbox          TEXT    NOT NULL,
+    root           BLOB    NOT NULL,
+    rel            BLOB    NOT NULL,
+    dev            INTEGER NOT NULL,
+    ino            INTEGER NOT NULL,
+    size_bytes     INTEGER NOT NULL,
+    mtime_ns       INTEGER NOT NULL,
+    ctime_ns       INTEGER NOT NULL,
+    sha256         TEXT,
+    settings       TEXT    NOT NULL,              -- JSON, frozen at claim
+    profile        TEXT    NOT NULL,
+    engine         TEXT    NOT NULL,              -- name of the engine whose pauses concern this job
+    transcription  INTEGER REFERENCES transcription (id),
+    state          TEXT    NOT NULL,
+    state_since    REAL    NOT NULL,
+    waiting_reason TEXT,
+    waiting_until  REAL,
+    waiting_detail TEXT    NOT NULL DEFAULT '',
+    not_before     REAL    NOT NULL DEFAULT 0,
+    priority       INTEGER NOT NULL DEFAULT 0,
+    failures       INTEGER NOT NULL DEFAULT 0,
+    lease_epoch    INTEGER NOT NULL DEFAULT 0,
+    lease_owner    TEXT,
+    error          TEXT,                          -- JSON
+    flags          TEXT    NOT NULL DEFAULT '[]',
+    duplicate_of   TEXT,
+    seen_at        REAL    NOT NULL,
+    settled_at     REAL,
+    started_at     REAL,
+    finished_at    REAL,
+    updated_at     REAL    NOT NULL,
+    revision       INTEGER NOT NULL DEFAULT 1,    -- +1 at each change that a status file shows
+    status_revision INTEGER NOT NULL DEFAULT 0,   -- the revision that the status file on disk shows
+    status_at      REAL    NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE INDEX job_ready ON job (scope, priority DESC, failures, id) WHERE state = 'queued';
+CREATE INDEX job_path ON job (root, rel);
+CREATE INDEX job_transcription ON job (transcription);
+CREATE INDEX job_state ON job (state, id);
+CREATE INDEX job_status ON job (updated_at) WHERE revision <> status_revision;
+
+CREATE TABLE output (
+    job    TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+    format TEXT NOT NULL,                         -- txt, json, ... and 'status'
+    folder BLOB NOT NULL,                         -- absolute path
+    name   BLOB NOT NULL,
+    folded TEXT NOT NULL,                         -- as names are compared
+    sha256 TEXT,                                  -- null: reserved, not known to be written
+    PRIMARY KEY (job, format)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX output_name ON output (folder, folded);
+
+-- What intake has dealt with: a file whose stat still equals this is not looked at again.
+CREATE TABLE sight (
+    root       BLOB    NOT NULL,
+    rel        BLOB    NOT NULL,
+    dev        INTEGER NOT NULL,
+    ino        INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    mtime_ns   INTEGER NOT NULL,
+    ctime_ns   INTEGER NOT NULL,
+    PRIMARY KEY (root, rel)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE history (
+    id     INTEGER PRIMARY KEY,
+    job    TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+    at     REAL NOT NULL,
+    event  TEXT NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE INDEX history_job ON history (job, id);
+
+CREATE TABLE control (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    at       REAL NOT NULL,
+    command  TEXT NOT NULL,
+    argument TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+-- Processes at work on this state folder; whether one lives is told by its lock file, never by a time-out.
+CREATE TABLE process (
+    owner      TEXT PRIMARY KEY,
+    pid        INTEGER NOT NULL,
+    kind       TEXT NOT NULL,
+    started_at REAL NOT NULL
+) STRICT;
+
+-- The ledger: pauses, requests in flight with the money set aside for them, money spent.
+CREATE TABLE engine (
+    name          TEXT PRIMARY KEY,
+    paused_at     REAL,                           -- null: not paused
+    code          TEXT NOT NULL DEFAULT '',
+    detail        TEXT NOT NULL DEFAULT '',
+    probe_at      REAL,                           -- when one request may try
+    probes        INTEGER NOT NULL DEFAULT 0,
+    blocked_until REAL NOT NULL DEFAULT 0,        -- the server asked for patience
+    streak        INTEGER NOT NULL DEFAULT 0      -- failures of the attempt in a row, over all files
+) STRICT;
+
+CREATE TABLE reservation (
+    id           INTEGER PRIMARY KEY,
+    engine       TEXT NOT NULL,
+    owner        TEXT NOT NULL REFERENCES process (owner),
+    job          TEXT NOT NULL,
+    inbox        TEXT NOT NULL,
+    at           REAL NOT NULL,
+    day          TEXT NOT NULL,                   -- local calendar day
+    audio_s      REAL NOT NULL,
+    estimate_usd REAL NOT NULL,
+    probe        INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX reservation_engine ON reservation (engine);
+
+CREATE TABLE spend (
+    day      TEXT NOT NULL,
+    engine   TEXT NOT NULL,
+    inbox    TEXT NOT NULL,
+    usd      REAL NOT NULL DEFAULT 0,
+    audio_s  REAL NOT NULL DEFAULT 0,
+    requests INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (day, engine, inbox)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;

@@ -1,0 +1,351 @@
+"""The store's face: every port method, each handed to the writer thread or to the reading connection."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar
+
+from tnfd.errors import Fault
+from tnfd.model import (
+    ChunkResult,
+    Cut,
+    Encoding,
+    EngineChoice,
+    FileRef,
+    HistoryEntry,
+    Job,
+    JobState,
+    MediaInfo,
+    OutputFile,
+    StatKey,
+    Transcript,
+)
+from tnfd.ports.claims import Found, Origin
+from tnfd.ports.clock import Clock
+from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refused, Spent
+from tnfd.ports.queue import Lease, Outcome
+from tnfd.ports.store import Claim, Command, Finished, Skip
+from tnfd.store import database, intake, ledger, views, work
+from tnfd.store.ledger import Budget
+from tnfd.store.presence import Presence
+from tnfd.store.writer import Writer
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """Store and ledger on one SQLite file; an async context manager.
+
+    ``owner`` names this process in leases and reservations. A process that was killed is recognised by its
+    lock: on opening, what dead ones left is requeued, and their open requests are booked as spent.
+    """
+
+    def __init__(
+        self, state_dir: Path, clock: Clock, *, owner: str, pid: int, kind: str, budget: Budget
+    ) -> None:
+        self._path = state_dir / database.FILE_NAME
+        self._clock = clock
+        self._owner = owner
+        self._process = (pid, kind)
+        self._budget = budget
+        self._presence = Presence(state_dir)
+        self._writer = Writer(partial(database.open_database, self._path))
+        self._readers = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="tnfd-read")
+        self._reading: sqlite3.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open, migrate, announce this process, bury dead ones.
+
+        Raises:
+            StoreUnusable: see ``open_database``.
+        """
+        await self._writer.open()
+        self._presence.announce(self._owner)
+        now = self._now()
+        await self._writer.run(
+            lambda c: c.execute("INSERT INTO process VALUES (?, ?, ?, ?)", (self._owner, *self._process, now))
+        )
+        await self.bury_dead()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Commit what was handed over and close; leave nothing of this process behind."""
+        await self._writer.run(lambda c: ledger.bury(c, [self._owner]))
+        await self._writer.close()
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._close_reading)
+        self._readers.shutdown()
+        self._presence.leave()
+        self._presence.lives(self._owner)  # removes the lock file
+
+    async def bury_dead(self) -> list[str]:
+        """Requeue and book what dead processes left; return the jobs."""
+        rows = await self._writer.run(lambda c: c.execute("SELECT owner FROM process").fetchall())
+        owners = [row["owner"] for row in rows if row["owner"] != self._owner]
+        dead = [owner for owner in owners if not self._presence.lives(owner)]
+        if not dead:
+            return []
+
+        def unit(connection: sqlite3.Connection) -> list[str]:
+            requeued = work.reap(connection, dead, self._now())
+            ledger.bury(connection, dead)
+            return requeued
+
+        return await self._writer.run(unit)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _close_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.close()
+
+    async def _read(self, unit: Callable[[sqlite3.Connection], T]) -> T:
+        def run() -> T:
+            if self._reading is None:
+                self._reading = database.open_database(self._path, writable=False)
+            return unit(self._reading)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    # -- intake ------------------------------------------------------------------------------------
+
+    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+        """See ``ports.store.IntakeStore``."""
+        return await self._read(lambda c: intake.known(c, root))
+
+    async def unsettled(self, root: bytes) -> list[bytes]:
+        """Relative paths of the jobs below a root that are still settling."""
+        return await self._read(lambda c: intake.unsettled(c, root))
+
+    async def claim(self, origin: Origin, found: Sequence[Found]) -> list[Claim]:
+        """See ``ports.store.IntakeStore``."""
+        now = self._now()
+        return await self._writer.run(lambda c: [intake.claim(c, origin, one, now) for one in found])
+
+    async def settling(self, origin: Origin, ref: FileRef, seen_at: datetime) -> str:
+        """See ``ports.store.IntakeStore``."""
+        return await self._writer.run(
+            lambda c: intake.settling(c, origin, ref, seen_at.timestamp(), self._now())
+        )
+
+    async def refuse(self, origin: Origin, ref: FileRef, seen_at: datetime, fault: Fault) -> Claim:
+        """See ``ports.store.IntakeStore``."""
+        return await self._writer.run(
+            lambda c: intake.refuse(c, origin, ref, seen_at.timestamp(), fault, self._now())
+        )
+
+    async def gone(self, root: bytes, rels: Sequence[bytes]) -> list[str]:
+        """See ``ports.store.IntakeStore``."""
+        return await self._writer.run(lambda c: intake.gone(c, root, rels, self._now()))
+
+    async def skip(self, refs: Sequence[FileRef]) -> None:
+        """See ``ports.store.IntakeStore``."""
+
+        def unit(connection: sqlite3.Connection) -> None:
+            for ref in refs:
+                intake.remember(connection, ref)
+
+        await self._writer.run(unit)
+
+    # -- queue -------------------------------------------------------------------------------------
+
+    async def ready(self, scopes: Collection[str], *, limit: int, without: Collection[str]) -> list[str]:
+        """See ``ports.store.QueueStore``."""
+        without = frozenset(without)
+        return await self._read(lambda c: work.ready(c, scopes, self._now(), limit, without))
+
+    async def next_due(self, scopes: Collection[str]) -> float | None:
+        """Seconds until the next waiting job becomes ready by itself; None: nothing waits for time."""
+        due = await self._read(lambda c: work.next_due(c, scopes, self._now()))
+        return None if due is None else max(0.0, due - self._now())
+
+    async def begin(self, job_id: str) -> Lease | Skip:
+        """See ``ports.store.QueueStore``."""
+        return await self._writer.run(lambda c: work.begin(c, job_id, self._owner, self._now()))
+
+    async def finish(self, lease: Lease, outcome: Outcome) -> Finished | None:
+        """See ``ports.store.QueueStore``."""
+        return await self._writer.run(lambda c: work.finish(c, lease, outcome, self._now()))
+
+    # -- work --------------------------------------------------------------------------------------
+
+    async def save_media(self, lease: Lease, media: MediaInfo) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.save_media(c, lease, media, self._now()))
+
+    async def restart_cuts(self, lease: Lease, encoding: Encoding) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.restart_cuts(c, lease, encoding))
+
+    async def save_cut(self, lease: Lease, cut: Cut) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.save_cut(c, lease, cut))
+
+    async def finish_cuts(self, lease: Lease, *, samples: int, bad_packets: int) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.finish_cuts(c, lease, samples, bad_packets, self._now()))
+
+    async def save_chunk(
+        self,
+        lease: Lease,
+        index: int,
+        engine: EngineChoice,
+        result: ChunkResult,
+        *,
+        uploaded_bytes: int,
+        cost_usd: float,
+        audio_s: float,
+    ) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(
+            lambda c: work.save_chunk(
+                c, lease, index, engine, result, uploaded_bytes, cost_usd, audio_s, self._now()
+            )
+        )
+
+    async def save_transcript(self, lease: Lease, transcript: Transcript) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.save_transcript(c, lease, transcript, self._now()))
+
+    async def reserve_output(self, lease: Lease, format: str, folder: bytes, name: bytes) -> bool:
+        """See ``ports.store.WorkStore``."""
+        return await self._writer.run(lambda c: work.reserve_output(c, lease, format, folder, name))
+
+    async def release_output(self, lease: Lease, format: str) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.release_output(c, lease, format))
+
+    async def output_written(self, lease: Lease, format: str, sha256: str) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.output_written(c, lease, format, sha256))
+
+    # -- status files ------------------------------------------------------------------------------
+
+    async def status_due(self, scopes: Collection[str], *, limit: int) -> list[tuple[Job, int]]:
+        """See ``ports.store.StatusStore``."""
+        return await self._read(lambda c: views.status_due(c, scopes, self._now(), limit))
+
+    async def status_written(self, job_id: str, revision: int, sha256: str | None) -> None:
+        """See ``ports.store.StatusStore``."""
+
+        def unit(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE job SET status_revision = ?, status_at = ? WHERE id = ?",
+                (revision, self._now(), job_id),
+            )
+            connection.execute(
+                "UPDATE output SET sha256 = ? WHERE job = ? AND format = 'status'", (sha256, job_id)
+            )
+
+        await self._writer.run(unit)
+
+    async def reserve_status(self, job_id: str, folder: bytes, name: bytes) -> bool:
+        """See ``ports.store.StatusStore``."""
+        return await self._writer.run(lambda c: work.reserve_status(c, job_id, folder, name))
+
+    # -- views -------------------------------------------------------------------------------------
+
+    async def job(self, job_id: str) -> Job | None:
+        """See ``ports.store.ViewStore``."""
+        return await self._read(lambda c: views.job(c, job_id))
+
+    async def jobs(
+        self,
+        *,
+        state: JobState | None = None,
+        inbox: str | None = None,
+        path: bytes | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """See ``ports.store.ViewStore``."""
+        return await self._read(lambda c: views.listing(c, state, inbox, path, limit))
+
+    async def by_prefix(self, prefix: str) -> list[str]:
+        """Job ids that begin with ``prefix``, at most 20."""
+        return await self._read(lambda c: views.by_prefix(c, prefix))
+
+    async def history(self, job_id: str) -> list[HistoryEntry]:
+        """See ``ports.store.ViewStore``."""
+        return await self._read(lambda c: views.history(c, job_id))
+
+    async def outputs(self, job_id: str) -> list[tuple[bytes, OutputFile]]:
+        """See ``ports.store.ViewStore``."""
+        return await self._read(lambda c: views.outputs(c, job_id))
+
+    async def counts(self) -> dict[str, int]:
+        """See ``ports.store.ViewStore``."""
+        return await self._read(views.counts)
+
+    async def waiting(self) -> dict[str, int]:
+        """See ``ports.store.ViewStore``."""
+        return await self._read(views.waiting)
+
+    async def open_transcriptions(self) -> set[int]:
+        """Transcriptions whose encoded cuts are still needed."""
+        return await self._read(views.open_transcriptions)
+
+    # -- controls ----------------------------------------------------------------------------------
+
+    async def retry(self, job_ids: Sequence[str]) -> list[str]:
+        """See ``ports.store.ControlStore``."""
+
+        def unit(connection: sqlite3.Connection) -> list[str]:
+            return [job_id for job_id in job_ids if work.retry(connection, job_id, self._now())]
+
+        return await self._writer.run(unit)
+
+    async def post(self, command: str, argument: str = "") -> None:
+        """Leave a command for whatever runs."""
+        await self._writer.run(
+            lambda c: c.execute(
+                "INSERT INTO control (at, command, argument) VALUES (?, ?, ?)",
+                (self._now(), command, argument),
+            )
+        )
+
+    async def last_command(self) -> int:
+        """The id of the newest command."""
+        return await self._read(
+            lambda c: int(c.execute("SELECT coalesce(max(id), 0) FROM control").fetchone()[0])
+        )
+
+    async def commands(self, after: int) -> list[Command]:
+        """See ``ports.store.ControlStore``."""
+        rows = await self._read(
+            lambda c: c.execute(
+                "SELECT id, command, argument FROM control WHERE id > ? ORDER BY id", (after,)
+            ).fetchall()
+        )
+        return [Command(row["id"], row["command"], row["argument"]) for row in rows]
+
+    # -- ledger ------------------------------------------------------------------------------------
+
+    async def reserve(self, ask: Ask) -> Granted | Refused:
+        """See ``ports.ledger.Ledger``."""
+        return await self._writer.run(
+            lambda c: ledger.reserve(c, ask, self._owner, self._budget, self._clock.now())
+        )
+
+    async def close(self, reservation: int, *, cost_usd: float, fault: Fault | None) -> Closed:
+        """See ``ports.ledger.Ledger``."""
+        return await self._writer.run(
+            lambda c: ledger.close(c, reservation, cost_usd, fault, self._clock.now())
+        )
+
+    async def resume(self, engine: str | None = None) -> list[str]:
+        """See ``ports.ledger.Ledger``."""
+        return await self._writer.run(lambda c: ledger.resume(c, engine, self._clock.now()))
+
+    async def engines(self) -> list[EngineStatus]:
+        """See ``ports.ledger.Ledger``."""
+        return await self._read(lambda c: ledger.engines(c, self._clock.now()))
+
+    async def spent(self) -> Spent:
+        """See ``ports.ledger.Ledger``."""
+        return await self._read(lambda c: ledger.spent_of(c, self._clock.now()))

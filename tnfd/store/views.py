@@ -1,0 +1,112 @@
+"""What people and the keeper of status files ask the database. Reads only."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+
+from tnfd.model import HistoryEntry, Job, JobState, OutputFile
+from tnfd.store import jobs, records
+
+
+def listing(
+    connection: sqlite3.Connection,
+    state: JobState | None,
+    inbox: str | None,
+    path: bytes | None,
+    limit: int | None,
+) -> list[Job]:
+    """Jobs, newest first."""
+    terms, values = ["1"], list[object]()
+    if state is not None:
+        terms.append("j.state = ?")
+        values.append(state)
+    if inbox is not None:
+        terms.append("j.inbox = ?")
+        values.append(inbox)
+    if path is not None:
+        places = _below(connection, path)
+        if not places:
+            return []
+        terms.append(f"({' OR '.join(['(j.root = ? AND j.rel = ?)'] * len(places))})")
+        values.extend(part for place in places for part in place)
+    values.append(-1 if limit is None else limit)
+    return jobs.load(connection, f"WHERE {' AND '.join(terms)} ORDER BY j.id DESC LIMIT ?", values)
+
+
+def _below(connection: sqlite3.Connection, path: bytes) -> list[tuple[bytes, bytes]]:
+    """(root, relative path) of an absolute path below each root that holds it."""
+    found = []
+    for (root,) in connection.execute("SELECT DISTINCT root FROM job"):
+        base = root.rstrip(b"/") + b"/"
+        if path.startswith(base):
+            found.append((root, path[len(base) :]))
+    return found
+
+
+def by_prefix(connection: sqlite3.Connection, prefix: str) -> list[str]:
+    """Job ids that begin with ``prefix``."""
+    rows = connection.execute(
+        "SELECT id FROM job WHERE id >= ?1 AND id < ?1 || 'a' ORDER BY id DESC LIMIT 20", (prefix.upper(),)
+    )
+    return [row["id"] for row in rows]
+
+
+def history(connection: sqlite3.Connection, job_id: str) -> list[HistoryEntry]:
+    """A job's story, oldest first."""
+    rows = connection.execute("SELECT at, event, detail FROM history WHERE job = ? ORDER BY id", (job_id,))
+    return [HistoryEntry(records.some_moment(row["at"]), row["event"], row["detail"]) for row in rows]
+
+
+def outputs(connection: sqlite3.Connection, job_id: str) -> list[tuple[bytes, OutputFile]]:
+    """A job's reserved and written outputs with their folders; the status file too (format ``status``)."""
+    rows = connection.execute(
+        "SELECT folder, format, name, sha256 FROM output WHERE job = ? ORDER BY format", (job_id,)
+    )
+    return [(row["folder"], OutputFile(row["format"], row["name"], row["sha256"])) for row in rows]
+
+
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Jobs by state; states without jobs are left out."""
+    return dict(connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
+
+
+def waiting(connection: sqlite3.Connection) -> dict[str, int]:
+    """Queued jobs by reason."""
+    return dict(
+        connection.execute(
+            "SELECT waiting_reason, count(*) FROM job WHERE state = 'queued' AND waiting_reason IS NOT NULL"
+            " GROUP BY waiting_reason"
+        ).fetchall()
+    )
+
+
+def status_due(
+    connection: sqlite3.Connection, scopes: Collection[str], now: float, limit: int
+) -> list[tuple[Job, int]]:
+    """Jobs whose status file is behind: final ones at once, others after 10 s, then at most every 10 s."""
+    marks = ",".join("?" * len(scopes))
+    rows = connection.execute(
+        "SELECT id, revision FROM job WHERE revision <> status_revision"
+        f" AND scope IN ({marks})"
+        " AND (state NOT IN ('settling', 'queued', 'running')"
+        "      OR (state_since <= ? AND (status_at <= ? OR status_at > ?)))"
+        " ORDER BY updated_at LIMIT ?",
+        (*scopes, now - 10, now - 10, now, limit),
+    ).fetchall()
+    revisions = {row["id"]: row["revision"] for row in rows}
+    if not revisions:
+        return []
+    ids = list(revisions)
+    found = jobs.load(connection, f"WHERE j.id IN ({','.join('?' * len(ids))})", ids)
+    return [(job, revisions[job.id]) for job in found]
+
+
+def job(connection: sqlite3.Connection, job_id: str) -> Job | None:
+    """One job."""
+    return jobs.get(connection, job_id)
+
+
+def open_transcriptions(connection: sqlite3.Connection) -> set[int]:
+    """Transcriptions without their whole text."""
+    return {row["id"] for row in connection.execute("SELECT id FROM transcription WHERE state <> 'done'")}

@@ -1,0 +1,450 @@
+"""What workers write: leases, the plan of cuts, answers, outputs, the end. Units of work for the writer."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from typing import Any
+
+from tnfd.errors import LeaseLost
+from tnfd.model import (
+    ChunkResult,
+    ContentKey,
+    Cut,
+    Encoding,
+    EngineChoice,
+    ErrorInfo,
+    JobState,
+    MediaInfo,
+    Transcript,
+    Waiting,
+    WaitReason,
+)
+from tnfd.ports.queue import (
+    Done,
+    Fail,
+    Lease,
+    LookAgain,
+    Outcome,
+    Partial,
+    Released,
+    Retry,
+    Vanished,
+    Wait,
+)
+from tnfd.ports.store import Finished, Skip
+from tnfd.ports.work import Transcription
+from tnfd.rules.names import fold
+from tnfd.store import jobs, records
+from tnfd.store.intake import forget_sight
+
+_IMPLAUSIBLE_RETRY_S = 3600.0  # no backoff is this long: the clock was set back
+
+
+def ready(
+    connection: sqlite3.Connection, scopes: Collection[str], now: float, limit: int, without: Collection[str]
+) -> list[str]:
+    """Ids that may run now. A paused engine lets one job through when its probe is due."""
+    rows = connection.execute(
+        f"""
+        SELECT j.id, j.engine, t.state = 'done' AS paid, e.paused_at IS NOT NULL AS paused
+        FROM job AS j JOIN transcription AS t ON t.id = j.transcription
+        LEFT JOIN engine AS e ON e.name = j.engine
+        WHERE j.state = 'queued' AND j.scope IN ({_marks(scopes)})
+          AND (j.waiting_reason IS NULL OR j.waiting_reason NOT IN ('original', 'config'))
+          AND (j.not_before <= ? OR (j.waiting_reason = 'retry' AND j.not_before > ?)
+               OR j.waiting_reason = 'engine_paused')
+          AND (e.paused_at IS NULL OR t.state = 'done' OR e.probe_at <= ?)
+        ORDER BY j.priority DESC, j.failures, j.id LIMIT ?
+        """,
+        (*scopes, now, now + _IMPLAUSIBLE_RETRY_S, now, limit + len(without)),
+    )
+    chosen: list[str] = []
+    probed: set[str] = set()
+    for row in rows:
+        if row["id"] in without:
+            continue
+        if row["paused"] and not row["paid"]:
+            if row["engine"] in probed:
+                continue
+            probed.add(row["engine"])
+        chosen.append(row["id"])
+    return chosen[:limit]
+
+
+def _marks(values: Collection[object]) -> str:
+    return ",".join("?" * len(values))
+
+
+def next_due(connection: sqlite3.Connection, scopes: Collection[str], now: float) -> float | None:
+    """The next moment at which something becomes ready by itself."""
+    (due,) = connection.execute(
+        f"SELECT min(CASE WHEN j.waiting_reason = 'engine_paused' THEN e.probe_at ELSE j.not_before END)"
+        f" FROM job AS j LEFT JOIN engine AS e ON e.name = j.engine WHERE j.state = 'queued'"
+        f" AND j.scope IN ({_marks(scopes)})"
+        " AND CASE WHEN j.waiting_reason = 'engine_paused' THEN e.probe_at ELSE j.not_before END > ?",
+        (*scopes, now),
+    ).fetchone()
+    return None if due is None else float(due)
+
+
+# -- leases ----------------------------------------------------------------------------------------
+
+
+def begin(connection: sqlite3.Connection, job_id: str, owner: str, now: float) -> Lease | Skip:
+    """Lease a queued job, unless its transcription is being made for another one."""
+    row = connection.execute("SELECT * FROM job WHERE id = ?", (job_id,)).fetchone()
+    if row is None or row["state"] != JobState.QUEUED or row["transcription"] is None:
+        return Skip("not queued")
+    transcription = _transcription(connection, row["transcription"])
+    duplicate_of: str | None = None
+    if transcription.owner_job != job_id:
+        if transcription.transcript is not None:
+            duplicate_of = transcription.owner_job
+        elif _works(connection, transcription):
+            jobs.wait(connection, job_id, Waiting(WaitReason.ORIGINAL, None, transcription.owner_job))
+            return Skip("the original is in work")
+        else:  # the original failed, was cancelled or left: this copy tries
+            connection.execute(
+                "UPDATE transcription SET owner_job = ? WHERE id = ?", (job_id, transcription.id)
+            )
+            transcription = _transcription(connection, transcription.id)
+    epoch = row["lease_epoch"] + 1
+    jobs.move(connection, job_id, JobState.RUNNING, now, "started", f"attempt {epoch}")
+    connection.execute(
+        "UPDATE job SET lease_epoch = ?, lease_owner = ?, started_at = coalesce(started_at, ?), error = NULL,"
+        " duplicate_of = ? WHERE id = ?",
+        (epoch, owner, now, duplicate_of, job_id),
+    )
+    job = jobs.get(connection, job_id)
+    if job is None:
+        raise LeaseLost(job_id)
+    return Lease(job, epoch, transcription)
+
+
+def _works(connection: sqlite3.Connection, transcription: Transcription) -> bool:
+    """Whether the owner of a transcription still means to make it."""
+    row = connection.execute(
+        "SELECT j.state, j.transcription, j.scope, p.owner FROM job AS j"
+        " LEFT JOIN process AS p ON 'batch:' || p.owner = j.scope WHERE j.id = ?",
+        (transcription.owner_job,),
+    ).fetchone()
+    if row is None or row["transcription"] != transcription.id:
+        return False
+    if row["scope"].startswith("batch:") and row["owner"] is None and row["state"] != JobState.RUNNING:
+        return False  # a batch that was interrupted; nobody works on its jobs
+    return row["state"] in (JobState.QUEUED, JobState.RUNNING)
+
+
+def _transcription(connection: sqlite3.Connection, number: int) -> Transcription:
+    row = connection.execute("SELECT * FROM transcription WHERE id = ?", (number,)).fetchone()
+    cuts, results = [], {}
+    for chunk in connection.execute("SELECT * FROM chunk WHERE transcription = ? ORDER BY idx", (number,)):
+        cuts.append(records.cut_of(chunk))
+        if chunk["result"] is not None:
+            results[chunk["idx"]] = records.load_result(chunk["result"])
+    return Transcription(
+        id=row["id"],
+        key=ContentKey(row["sha256"], row["size_bytes"], row["profile"]),
+        owner_job=row["owner_job"] or "",
+        engine=records.load_choice(row["engine"]),
+        encoding=row["encoding"],
+        media=records.load_media(row["media"]),
+        cuts=tuple(cuts),
+        cuts_complete=bool(row["cuts_complete"]),
+        samples=row["samples"],
+        bad_packets=row["bad_packets"] or 0,
+        results=results,
+        transcript=records.load_transcript(row["transcript"]),
+    )
+
+
+def hold(connection: sqlite3.Connection, lease: Lease) -> None:
+    """Do nothing while the lease holds.
+
+    Raises:
+        LeaseLost: the job has another epoch or state now.
+    """
+    row = connection.execute("SELECT state, lease_epoch FROM job WHERE id = ?", (lease.job.id,)).fetchone()
+    if row is None or row["state"] != JobState.RUNNING or row["lease_epoch"] != lease.epoch:
+        raise LeaseLost(lease.job.id)
+
+
+# -- the plan and the answers ------------------------------------------------------------------------
+
+
+def save_media(connection: sqlite3.Connection, lease: Lease, media: MediaInfo, now: float) -> None:
+    """Store what probing found."""
+    hold(connection, lease)
+    connection.execute(
+        "UPDATE transcription SET media = ? WHERE id = ?", (records.dump(media), lease.transcription.id)
+    )
+    jobs.touch(connection, lease.job.id, now)
+
+
+def restart_cuts(connection: sqlite3.Connection, lease: Lease, encoding: Encoding) -> None:
+    """Drop a plan without answers."""
+    hold(connection, lease)
+    number = lease.transcription.id
+    connection.execute("DELETE FROM chunk WHERE transcription = ? AND result IS NULL", (number,))
+    connection.execute(
+        "UPDATE transcription SET encoding = ?, cuts_complete = 0, samples = NULL WHERE id = ?",
+        (encoding, number),
+    )
+
+
+def save_cut(connection: sqlite3.Connection, lease: Lease, cut: Cut) -> None:
+    """Add a row to the plan; a row that is there already is the same by construction and stays."""
+    hold(connection, lease)
+    connection.execute(
+        "INSERT OR IGNORE INTO chunk (transcription, idx, start_sample, end_sample, file, size_bytes)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (lease.transcription.id, cut.index, cut.start_sample, cut.end_sample, cut.file, cut.size_bytes),
+    )
+
+
+def finish_cuts(
+    connection: sqlite3.Connection, lease: Lease, samples: int, bad_packets: int, now: float
+) -> None:
+    """The plan is whole."""
+    hold(connection, lease)
+    connection.execute(
+        "UPDATE transcription SET cuts_complete = 1, samples = ?, bad_packets = ? WHERE id = ?",
+        (samples, bad_packets, lease.transcription.id),
+    )
+    jobs.touch(connection, lease.job.id, now)
+
+
+def save_chunk(
+    connection: sqlite3.Connection,
+    lease: Lease,
+    index: int,
+    engine: EngineChoice,
+    result: ChunkResult,
+    uploaded_bytes: int,
+    cost_usd: float,
+    audio_s: float,
+    now: float,
+) -> None:
+    """Store an answer and its price."""
+    hold(connection, lease)
+    number = lease.transcription.id
+    connection.execute(
+        "UPDATE chunk SET result = ?, engine = ?, answered_at = ? WHERE transcription = ? AND idx = ?",
+        (records.dump(result), records.dump(engine), now, number, index),
+    )
+    connection.execute(
+        "UPDATE transcription SET engine = ?, requests = requests + 1, uploaded_bytes = uploaded_bytes + ?,"
+        " cost_usd = cost_usd + ?, audio_s = audio_s + ? WHERE id = ?",
+        (records.dump(engine), uploaded_bytes, cost_usd, audio_s, number),
+    )
+    jobs.touch(connection, lease.job.id, now)
+
+
+def save_transcript(connection: sqlite3.Connection, lease: Lease, transcript: Transcript, now: float) -> None:
+    """The text is whole: from here on nothing is ever paid for it again."""
+    hold(connection, lease)
+    connection.execute(
+        "UPDATE transcription SET transcript = ?, state = ?, finished_at = ? WHERE id = ?",
+        (records.dump(transcript), "partial" if transcript.gaps else "done", now, lease.transcription.id),
+    )
+
+
+# -- outputs -----------------------------------------------------------------------------------------
+
+
+def reserve_output(
+    connection: sqlite3.Connection, lease: Lease, format: str, folder: bytes, name: bytes
+) -> bool:
+    """Reserve a name; False where another job, or another format of this one, has it."""
+    hold(connection, lease)
+    return _reserve(connection, lease.job.id, format, folder, name)
+
+
+def _reserve(connection: sqlite3.Connection, job_id: str, format: str, folder: bytes, name: bytes) -> bool:
+    taken = connection.execute(
+        "SELECT 1 FROM output WHERE folder = ? AND folded = ? AND NOT (job = ? AND format = ?)",
+        (folder, fold(name), job_id, format),
+    ).fetchone()
+    if taken:
+        return False
+    connection.execute(
+        "INSERT OR REPLACE INTO output (job, format, folder, name, folded, sha256)"
+        " VALUES (?, ?, ?, ?, ?, NULL)",
+        (job_id, format, folder, name, fold(name)),
+    )
+    return True
+
+
+def release_output(connection: sqlite3.Connection, lease: Lease, format: str) -> None:
+    """Give a reserved name back."""
+    hold(connection, lease)
+    connection.execute("DELETE FROM output WHERE job = ? AND format = ?", (lease.job.id, format))
+
+
+def output_written(connection: sqlite3.Connection, lease: Lease, format: str, sha256: str) -> None:
+    """Record what lies on disk."""
+    hold(connection, lease)
+    connection.execute(
+        "UPDATE output SET sha256 = ? WHERE job = ? AND format = ?", (sha256, lease.job.id, format)
+    )
+
+
+def reserve_status(connection: sqlite3.Connection, job_id: str, folder: bytes, name: bytes) -> bool:
+    """Reserve a status file's name; the former job of the same path hands it over."""
+    connection.execute(
+        "DELETE FROM output WHERE folder = ? AND folded = ? AND format = 'status' AND job IN"
+        " (SELECT o.id FROM job AS o JOIN job AS j ON j.root = o.root AND j.rel = o.rel"
+        "  WHERE j.id = ? AND o.id < j.id)",
+        (folder, fold(name), job_id),
+    )
+    return _reserve(connection, job_id, "status", folder, name)
+
+
+# -- the end -----------------------------------------------------------------------------------------
+
+
+def finish(connection: sqlite3.Connection, lease: Lease, outcome: Outcome, now: float) -> Finished | None:
+    """End a lease; None where it had been lost."""
+    try:
+        hold(connection, lease)
+    except LeaseLost:
+        return None
+    _END[type(outcome)](connection, lease, outcome, now)
+    released = 0
+    if not isinstance(outcome, (Retry, Wait, Released)):
+        released = release_copies(connection, lease.transcription.id, lease.job.id)
+    job = jobs.get(connection, lease.job.id)
+    return None if job is None else Finished(job, released)
+
+
+def release_copies(connection: sqlite3.Connection, transcription: int, original: str) -> int:
+    """Let copies go that waited for this original."""
+    return connection.execute(
+        "UPDATE job SET waiting_reason = NULL, waiting_detail = '', not_before = 0, revision = revision + 1"
+        " WHERE transcription = ? AND id <> ? AND waiting_reason = 'original'",
+        (transcription, original),
+    ).rowcount
+
+
+def _done(connection: sqlite3.Connection, lease: Lease, outcome: Done, now: float) -> None:
+    duplicate = lease.job.duplicate_of is not None
+    state = JobState.DUPLICATE if duplicate else JobState.DONE
+    jobs.move(connection, lease.job.id, state, now, str(state), "")
+    _set_flags(connection, lease, outcome.flags)
+
+
+def _partial(connection: sqlite3.Connection, lease: Lease, outcome: Partial, now: float) -> None:
+    detail = f"{len(outcome.gaps)} gaps"
+    jobs.move(connection, lease.job.id, JobState.PARTIAL, now, "partial", detail)
+    _set_flags(connection, lease, outcome.flags)
+
+
+def _set_flags(connection: sqlite3.Connection, lease: Lease, flags: tuple[str, ...]) -> None:
+    union = tuple(dict.fromkeys((*lease.job.flags, *flags)))
+    connection.execute("UPDATE job SET flags = ? WHERE id = ?", (records.dump(union), lease.job.id))
+
+
+def _retry(connection: sqlite3.Connection, lease: Lease, outcome: Retry, now: float) -> None:
+    jobs.move(connection, lease.job.id, JobState.QUEUED, now, "retry", f"{outcome.code}: {outcome.message}")
+    error = ErrorInfo(outcome.code, outcome.message, outcome.hint, retryable=True)
+    connection.execute(
+        "UPDATE job SET failures = failures + 1, error = ? WHERE id = ?",
+        (records.dump(error), lease.job.id),
+    )
+    until = records.some_moment(now + outcome.after_s)
+    jobs.wait(connection, lease.job.id, Waiting(WaitReason.RETRY, until, outcome.code))
+
+
+def _wait(connection: sqlite3.Connection, lease: Lease, outcome: Wait, now: float) -> None:
+    waiting = outcome.waiting
+    jobs.move(
+        connection, lease.job.id, JobState.QUEUED, now, "waiting", f"{waiting.reason}: {waiting.detail}"
+    )
+    if waiting.reason is WaitReason.ENGINE_PAUSED:
+        return  # move() has seen whether the engine is still paused; if not, the job is simply queued
+    jobs.wait(connection, lease.job.id, waiting)
+
+
+def _fail(connection: sqlite3.Connection, lease: Lease, outcome: Fail, now: float) -> None:
+    if outcome.counted:
+        connection.execute("UPDATE job SET failures = failures + 1 WHERE id = ?", (lease.job.id,))
+    error = ErrorInfo(outcome.code, outcome.message, outcome.hint, outcome.retryable)
+    jobs.fail(connection, lease.job.id, error, now)
+
+
+def _released(connection: sqlite3.Connection, lease: Lease, _outcome: Released, now: float) -> None:
+    jobs.move(connection, lease.job.id, JobState.QUEUED, now, "released", "")
+
+
+def _look_again(connection: sqlite3.Connection, lease: Lease, _outcome: LookAgain, now: float) -> None:
+    jobs.move(connection, lease.job.id, JobState.SETTLING, now, "changed", "the file changed")
+    connection.execute(
+        "UPDATE job SET transcription = NULL, sha256 = NULL, settled_at = NULL WHERE id = ?", (lease.job.id,)
+    )
+    forget_sight(connection, lease.job.source)
+    _drop_unpaid(connection, lease.transcription.id)
+
+
+def _vanished(connection: sqlite3.Connection, lease: Lease, _outcome: Vanished, now: float) -> None:
+    jobs.move(connection, lease.job.id, JobState.VANISHED, now, "vanished", "")
+    forget_sight(connection, lease.job.source)
+
+
+def _drop_unpaid(connection: sqlite3.Connection, transcription: int) -> None:
+    """Remove a transcription that no job needs and nobody paid for."""
+    connection.execute(
+        "DELETE FROM transcription WHERE id = ? AND requests = 0 AND transcript IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM job WHERE job.transcription = transcription.id)",
+        (transcription,),
+    )
+
+
+_END: dict[type, Any] = {
+    Done: _done,
+    Partial: _partial,
+    Retry: _retry,
+    Wait: _wait,
+    Fail: _fail,
+    Released: _released,
+    LookAgain: _look_again,
+    Vanished: _vanished,
+}
+
+
+def reap(connection: sqlite3.Connection, owners: Collection[str], now: float) -> list[str]:
+    """Requeue what dead processes left running."""
+    rows = connection.execute(
+        f"SELECT id, transcription FROM job WHERE state = 'running' AND lease_owner IN ({_marks(owners)})",
+        tuple(owners),
+    ).fetchall()
+    for row in rows:
+        jobs.move(connection, row["id"], JobState.QUEUED, now, "released", "its process ended")
+    return [row["id"] for row in rows]
+
+
+def retry(connection: sqlite3.Connection, job_id: str, now: float) -> bool:
+    """Queue a job anew, failures counted from zero; False where there is nothing to retry."""
+    row = connection.execute("SELECT * FROM job WHERE id = ?", (job_id,)).fetchone()
+    if row is None:
+        return False
+    state = JobState(row["state"])
+    if state is JobState.QUEUED:
+        if row["waiting_reason"] == WaitReason.ORIGINAL:
+            return False
+        connection.execute(
+            "UPDATE job SET waiting_reason = NULL, waiting_until = NULL, waiting_detail = '', not_before = 0,"
+            " failures = 0, revision = revision + 1 WHERE id = ?",
+            (job_id,),
+        )
+        jobs.note(connection, job_id, now, "retry", "by command")
+        return True
+    if state not in (JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED, JobState.VANISHED):
+        return False
+    if row["transcription"] is None:  # it failed before its content was known: intake looks again
+        jobs.move(connection, job_id, JobState.SETTLING, now, "retry", "by command")
+        forget_sight(connection, records.ref_of(row))
+    else:
+        jobs.move(connection, job_id, JobState.QUEUED, now, "retry", "by command")
+    connection.execute("UPDATE job SET failures = 0, error = NULL WHERE id = ?", (job_id,))
+    return True

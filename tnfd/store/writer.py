@@ -1,0 +1,146 @@
+"""The one thread that writes to the database: units of work in, group commits out.
+
+A unit of work is a plain function of the connection. Whatever has queued up (at most 200 units) runs in one
+transaction, each in a savepoint of its own: one fsync for all, and one unit's error undoes only that unit.
+A caller's cancellation never leaves half a unit behind: a unit that was handed over runs whole or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tnfd.errors import Fault, StoreUnusable
+
+T = TypeVar("T")
+_GROUP = 200
+
+_Unit = tuple[Callable[[sqlite3.Connection], Any], "concurrent.futures.Future[Any]"]
+
+
+def translate(error: sqlite3.Error) -> Exception:
+    """Say in our words what SQLite said."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC")):
+        return Fault("output.disk_full", "state folder")
+    if name.startswith(
+        ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR")
+    ):
+        return StoreUnusable(f"the database cannot be used: {error}")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreUnusable("the database is held by another program for too long")
+    return error
+
+
+class Writer:
+    """Owns the writing connection; ``run`` hands a unit of work over and waits for its commit."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connect = connect
+        self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._work, name="tnfd-store", daemon=True)
+        self._closed = False
+
+    async def open(self) -> None:
+        """Start the thread and connect.
+
+        Raises:
+            StoreUnusable: see ``connect``.
+        """
+        self._thread.start()
+        await asyncio.wrap_future(self._opened)
+
+    async def close(self) -> None:
+        """Commit what was handed over, close the connection, end the thread."""
+        if self._closed:
+            return
+        self._closed = True
+        self._units.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    async def run(self, unit: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``unit`` in a transaction; return its value once it is durable.
+
+        Raises:
+            StoreUnusable, Fault: the database cannot be written.
+            Exception: whatever the unit raised; nothing of it is stored then.
+        """
+        if self._closed:
+            raise StoreUnusable("the store is closed")
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._units.put((unit, done))
+        return await asyncio.wrap_future(done)
+
+    def _work(self) -> None:
+        try:
+            connection = self._connect()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever awaits open()
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
+        with contextlib.closing(connection):
+            while (group := self._take()) is not None:
+                self._commit(connection, group)
+
+    def _take(self) -> list[_Unit] | None:
+        first = self._units.get()
+        if first is None:
+            return None
+        group = [first]
+        while len(group) < _GROUP:
+            try:
+                unit = self._units.get_nowait()
+            except queue.Empty:
+                break
+            if unit is None:
+                self._units.put(None)  # finish this group, then end
+                break
+            group.append(unit)
+        return group
+
+    @staticmethod
+    def _commit(connection: sqlite3.Connection, group: list[_Unit]) -> None:
+        outcomes: list[tuple[concurrent.futures.Future[Any], Any, BaseException | None]] = []
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for unit, done in group:
+                if not done.set_running_or_notify_cancel():
+                    continue
+                outcomes.append((done, *_run_one(connection, unit)))
+            connection.execute("COMMIT")
+        except BaseException as error:  # noqa: BLE001 - every waiter of the group is told
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            failure = translate(error) if isinstance(error, sqlite3.Error) else error
+            for _, done in group:
+                if not done.done():
+                    done.set_exception(failure)
+            return
+        for done, value, failed in outcomes:
+            if failed is not None:
+                done.set_exception(failed)
+            else:
+                done.set_result(value)
+
+
+def _run_one(
+    connection: sqlite3.Connection, unit: Callable[[sqlite3.Connection], Any]
+) -> tuple[Any, BaseException | None]:
+    connection.execute("SAVEPOINT unit")
+    try:
+        value = unit(connection)
+    except sqlite3.OperationalError:
+        raise  # the database itself is in trouble: the whole group fails
+    except Exception as error:  # noqa: BLE001 - handed to this unit's caller
+        connection.execute("ROLLBACK TO unit")
+        connection.execute("RELEASE unit")
+        return None, error
+    connection.execute("RELEASE unit")
+    return value, None

@@ -1,0 +1,117 @@
+"""The one owner of long-lived tasks: restarts what crashes, ends the group when crashing does not stop.
+
+A service that returns outside of draining has crashed as well: a silent task is the worst of failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from tnfd.errors import StoreUnusable
+from tnfd.ports.clock import Clock
+from tnfd.rules.backoff import full_jitter_s
+
+_log = structlog.get_logger("tnfd.supervise")
+
+MAX_CRASHES = 5
+WINDOW_S = 60.0
+
+
+class TooManyCrashes(Exception):
+    """Services crashed more often than restarting can mend; the process should end and be restarted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A long-lived coroutine function; ``restart`` False: its crash ends the whole group."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    restart: bool = True
+
+
+class Supervisor:
+    """Runs services until ``stop`` is called or crashing does not stop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._crashes: deque[float] = deque()
+        self._draining = False
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def drain(self) -> None:
+        """From now on a service may return."""
+        self._draining = True
+
+    def end(self, *names: str) -> None:
+        """Cancel services, each once."""
+        for name in names:
+            task = self._tasks.get(name)
+            if task is not None and not task.done() and not task.cancelling():
+                task.cancel()
+
+    async def run(self, services: Iterable[Service]) -> None:
+        """Run all services; return when each has ended after ``drain``.
+
+        Raises:
+            TooManyCrashes: more than 5 crashes within 60 s, or a service that must not be restarted crashed.
+            StoreUnusable: the database is gone; restarting a part cannot mend that.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for service in services:
+                    self._tasks[service.name] = group.create_task(self._keep(service), name=service.name)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+    async def _keep(self, service: Service) -> None:
+        attempt = 0
+        while True:
+            started = self._clock.monotonic()
+            try:
+                await service.run()
+            except asyncio.CancelledError:
+                if self._draining:
+                    return  # ended on purpose
+                raise
+            except StoreUnusable:
+                raise
+            except Exception as error:  # noqa: BLE001 - logged, counted, restarted
+                _log.exception("service.crashed", service=service.name)
+                crash: Exception | None = error
+            else:
+                if self._draining:
+                    return
+                _log.error("service.crashed", service=service.name, reason="it returned")
+                crash = None
+            attempt = 1 if self._clock.monotonic() - started > WINDOW_S else attempt + 1
+            self._count(service, crash)
+            await self._clock.sleep(full_jitter_s(attempt, 0.2, 10.0, 1.0))
+
+    def _count(self, service: Service, crash: Exception | None) -> None:
+        now = self._clock.monotonic()
+        self._crashes.append(now)
+        while self._crashes and now - self._crashes[0] > WINDOW_S:
+            self._crashes.popleft()
+        if not service.restart or len(self._crashes) > MAX_CRASHES:
+            raise TooManyCrashes(
+                f"{service.name}: {len(self._crashes)} crashes in {WINDOW_S:.0f} s"
+            ) from crash
+
+
+def dump_tasks() -> list[dict[str, Any]]:
+    """All tasks of the running loop and the line each waits at."""
+    dump = []
+    for task in asyncio.all_tasks():
+        frames = task.get_stack(limit=8)
+        where = [
+            f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}" for frame in frames
+        ]
+        dump.append({"task": task.get_name(), "waits_at": where})
+    return sorted(dump, key=lambda entry: str(entry["task"]))

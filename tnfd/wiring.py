@@ -1,0 +1,161 @@
+"""Builds the house from the configuration: the only place that knows which adapter stands behind a port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tnfd.config import Config, EngineConfig, InboxConfig, base_url_of, resolve_settings, secret_of
+from tnfd.engines.openai import OpenAIEngine
+from tnfd.engines.sphinx import SphinxEngine
+from tnfd.errors import ConfigError
+from tnfd.intake.claims import StoreClaims
+from tnfd.intake.inbox import InboxIntake
+from tnfd.intake.options import IntakeOptions
+from tnfd.media import ChildMedia
+from tnfd.outputs.local import LocalOutputs
+from tnfd.pipeline.deliver import Deliverer
+from tnfd.pipeline.fate import RetryPolicy
+from tnfd.pipeline.files import FileThreads
+from tnfd.pipeline.gate import Gate
+from tnfd.pipeline.handler import JobHandler
+from tnfd.pipeline.statusfiles import StatusKeeper
+from tnfd.pipeline.transcribe import Transcriber
+from tnfd.ports.claims import Origin
+from tnfd.ports.clock import Clock
+from tnfd.ports.engine import Engine
+from tnfd.queue.embedded import EmbeddedQueue, OnFinished
+from tnfd.store.ledger import Budget
+from tnfd.store.sqlite import SqliteStore
+
+_MIN_AHEAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The rooms, connected."""
+
+    config: Config
+    clock: Clock
+    store: SqliteStore
+    engines: Mapping[str, Engine]
+    transcriber: Transcriber
+    handler: JobHandler
+    keeper: StatusKeeper
+    scratch: Path
+
+
+def scope_of(inbox: InboxConfig) -> str:
+    """The scope of an inbox's jobs: its path, so that renaming an inbox orphans nothing."""
+    return f"inbox:{inbox.path}"
+
+
+def prepare_state_dir(config: Config) -> Path:
+    """Make the state folder where it is missing, for this user's eyes only."""
+    state_dir = config.daemon.state_dir
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return state_dir
+
+
+def build_engine(engine: EngineConfig, environ: Mapping[str, str], clock: Clock) -> Engine:
+    """Build one engine. Its key is looked up at each request, so that a key put in place later is found."""
+    if engine.type == "sphinx":
+        return SphinxEngine(engine.name)
+
+    def key() -> str | None:
+        try:
+            secret = secret_of(engine, environ)
+        except ConfigError:
+            return None
+        return None if secret is None else secret.reveal()
+
+    return OpenAIEngine(
+        engine.name,
+        engine.model,
+        base_url_of(engine, environ),
+        key,
+        max_concurrency=engine.max_concurrency,
+        timeout_s=engine.timeout_s,
+        price_usd_per_minute=engine.price_usd_per_minute,
+        clock=clock,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_store(config: Config, clock: Clock, *, kind: str) -> AsyncIterator[SqliteStore]:
+    """Open the store in this process's name.
+
+    Raises:
+        StoreUnusable: see ``SqliteStore``.
+    """
+    budget = Budget(config.budget.daily_usd, config.budget.monthly_usd)
+    owner = f"{kind}-{os.getpid()}-{secrets.token_hex(4)}"
+    state_dir = prepare_state_dir(config)
+    async with SqliteStore(state_dir, clock, owner=owner, pid=os.getpid(), kind=kind, budget=budget) as store:
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def open_house(config: Config, environ: Mapping[str, str], clock: Clock) -> AsyncIterator[House]:
+    """Open everything that the pipeline needs; on leaving, all of it is closed.
+
+    Raises:
+        StoreUnusable: the database cannot be used.
+    """
+    daemon = config.daemon
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(config, clock, kind="daemon"))
+        scratch = daemon.state_dir / "scratch"
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        files = FileThreads(clock)
+        stack.push_async_callback(files.close)
+        engines: dict[str, Engine] = {}
+        for name, engine in config.engines.items():
+            engines[name] = await stack.enter_async_context(build_engine(engine, environ, clock))
+        media = await stack.enter_async_context(ChildMedia(clock=clock))
+        outputs = LocalOutputs(clock)
+        gate = Gate(store, clock)
+        transcriber = Transcriber(store, gate, media, engines, files, scratch, workers=daemon.workers)
+        policy = RetryPolicy(daemon.max_attempts, *daemon.backoff_s)
+        handler = JobHandler(transcriber, Deliverer(store, outputs, files), clock, policy)
+        keeper = StatusKeeper(store, outputs, files, clock, instance=socket.gethostname())
+        yield House(config, clock, store, engines, transcriber, handler, keeper, scratch)
+
+
+def build_queue(house: House, scopes: tuple[str, ...], on_finished: OnFinished) -> EmbeddedQueue:
+    """The embedded queue: ``workers`` files at work, and a few more being prepared or written.
+
+    What is prepared ahead keeps the engine's slots busy while a finished file is being written.
+    """
+    workers = house.config.daemon.workers
+    return EmbeddedQueue(
+        house.store,
+        house.clock,
+        scopes=scopes,
+        concurrency=workers + max(_MIN_AHEAD, workers // 4),
+        size=house.config.daemon.queue_slots,
+        on_finished=on_finished,
+    )
+
+
+def build_intake(house: House, inbox: InboxConfig, queue: EmbeddedQueue) -> InboxIntake:
+    """The watcher of one inbox."""
+    settings = resolve_settings(house.config, inbox)
+    root = os.fsencode(inbox.path)
+    skip = () if settings.after == "keep" else (settings.done_dir, settings.failed_dir)
+    options = IntakeOptions(
+        recursive=inbox.recursive,
+        include=inbox.include,
+        exclude=inbox.exclude,
+        settle_s=inbox.settle_s,
+        watch_mode=inbox.watch,
+        existing=inbox.existing,
+        skip_dirs=tuple(os.fsencode(folder) for folder in skip),
+    )
+    claims = StoreClaims(house.store, root, queue.wake)
+    return InboxIntake(Origin(scope_of(inbox), inbox.name, settings), root, options, claims, house.clock)
