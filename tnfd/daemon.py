@@ -34,7 +34,8 @@ _log = structlog.get_logger("tnfd.daemon")
 _job_log = structlog.get_logger("tnfd.job")
 
 EXIT_INTERRUPTED = 130
-_LOOK_S = 0.5  # commands are seen within a second
+_LOOK_S = 0.9  # commands are seen within a second
+_STATUS_S = 1.0  # while some job's status file is behind
 _BURY_S = 30.0
 _STALE_S = 120.0  # a heart that has not beaten for this long
 
@@ -63,7 +64,7 @@ class _Daemon:
         self._scopes = tuple(scope_of(inbox) for inbox in house.config.inboxes)
         self._queue = build_queue(house, self._scopes, self._on_finished)
         self._intakes = {
-            scope_of(inbox): build_intake(house, inbox, self._queue) for inbox in house.config.inboxes
+            scope_of(inbox): build_intake(house, inbox, self._on_claimed) for inbox in house.config.inboxes
         }
         self._ready = {scope: asyncio.Event() for scope in self._scopes}
         self._supervisor = Supervisor(self._clock)
@@ -156,10 +157,12 @@ class _Daemon:
     async def _keep_status(self) -> None:
         while True:
             self._status_due.clear()
-            if await self._house.keeper.catch_up(self._scopes) == 0:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        await self._status_due.wait()
+            while await self._house.keeper.catch_up(self._scopes):
+                pass
+            behind = await self._house.store.status_behind(self._scopes)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STATUS_S if behind else None):
+                    await self._status_due.wait()
 
     async def _shine(self) -> None:
         await beacon.serve(self._house.config.daemon.state_dir, self._status)
@@ -181,6 +184,10 @@ class _Daemon:
         while await self._house.keeper.catch_up(self._scopes):
             pass
         self._supervisor.end("controls", "status-files", "beacon")
+
+    def _on_claimed(self) -> None:
+        self._queue.wake()
+        self._status_due.set()
 
     # -- what happens to jobs ------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,8 +143,8 @@ def build_queue(house: House, scopes: tuple[str, ...], on_finished: OnFinished) 
     )
 
 
-def build_intake(house: House, inbox: InboxConfig, queue: EmbeddedQueue) -> InboxIntake:
-    """The watcher of one inbox."""
+def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None]) -> InboxIntake:
+    """The watcher of one inbox; ``on_claimed`` hears of each commit."""
     settings = resolve_settings(house.config, inbox)
     root = os.fsencode(inbox.path)
     skip = () if settings.after == "keep" else (settings.done_dir, settings.failed_dir)
@@ -157,5 +157,5 @@ def build_intake(house: House, inbox: InboxConfig, queue: EmbeddedQueue) -> Inbo
         existing=inbox.existing,
         skip_dirs=tuple(os.fsencode(folder) for folder in skip),
     )
-    claims = StoreClaims(house.store, root, queue.wake)
+    claims = StoreClaims(house.store, root, on_claimed)
     return InboxIntake(Origin(scope_of(inbox), inbox.name, settings), root, options, claims, house.clock)

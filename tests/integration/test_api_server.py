@@ -60,7 +60,8 @@ def form(file: bytes, **fields: str) -> bytes:
         f'--B\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n'.encode()
         for k, v in fields.items()
     ]
-    head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.ogg"\r\nContent-Type: audio/ogg\r\n\r\n'
+    head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.ogg"\r\n'
+    head += b"Content-Type: audio/ogg\r\n\r\n"
     return b"".join(parts) + head + file + b"\r\n--B--\r\n"
 
 
@@ -99,12 +100,12 @@ def test_seconds_of_a_made_up_opus_file(tmp_path: Path, seconds: float) -> None:
 
 def test_seconds_of_a_real_opus_file(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    np = pytest.importorskip("numpy")
     path = tmp_path / "real.ogg"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libopus", rate=16000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000 * 3), dtype="int16"), "s16", "mono")
+        frame = av.AudioFrame(format="s16", layout="mono", samples=16000 * 3)
         frame.rate = 16000
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
     raw = path.read_bytes()
@@ -242,9 +243,9 @@ async def test_a_reset_in_the_upload_happens_in_the_upload(
 
 async def test_odd_answers(server: ApiServer, sdk: openai.AsyncOpenAI) -> None:
     server.script(behaviours.HTML, behaviours.NO_TEXT, Flood(100_000), Flood(100_000, chunked=True))
-    page: object = await sdk.audio.transcriptions.create(file=("a.ogg", b"abc"), model="m")
+    page: Any = await sdk.audio.transcriptions.create(file=("a.ogg", b"abc"), model="m")
     assert isinstance(page, str)
-    nothing = await sdk.audio.transcriptions.create(file=("a.ogg", b"abc"), model="m")
+    nothing: Any = await sdk.audio.transcriptions.create(file=("a.ogg", b"abc"), model="m")
     assert nothing.text is None
     for _ in range(2):
         with pytest.raises(json.JSONDecodeError):
@@ -331,7 +332,7 @@ def test_behaviours_from_json(value: object, behaviour: object) -> None:
 
 @pytest.mark.parametrize("value", ["nonsense", None, {"kind": "ok", "unknown": 1}, {}, [1]])
 def test_what_is_no_behaviour(value: object) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"not a behaviour|unexpected keyword"):
         from_json(value)
 
 

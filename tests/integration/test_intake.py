@@ -503,14 +503,14 @@ async def _with_locked_files(inbox: Path) -> None:
     assert claims.refused[b"locked.mp3"].code == "source.unreadable"
     assert intake.state.mode == "events"
     assert set(claims.claimed) == {b"open.mp3"}
-    watchers = {thread.ident for thread in threading.enumerate() if thread.name == "watch"}
+    watchers = {thread.native_id for thread in threading.enumerate() if thread.name == "watch"}
     await eventually(lambda: time.time() > (inbox / "open.mp3").stat().st_ctime + 2.5)
     (inbox / "locked.mp3").chmod(0o600)
     (inbox / "sub").chmod(0o700)
     await claims.until(lambda: {b"locked.mp3", b"sub/inside.mp3"} <= set(claims.claimed))
     # No event told of what lies in the folder: the watcher was blind there and is made anew.
     await eventually(
-        lambda: any(one.name == "watch" and one.ident not in watchers for one in threading.enumerate())
+        lambda: any(one.name == "watch" and one.native_id not in watchers for one in threading.enumerate())
     )
     task.cancel()
     await asyncio.wait({task})

@@ -298,6 +298,12 @@ def test_too_many_bytes(prepare: Prepare, tmp_path: Path, scratch: Path, encodin
     assert os.listdir(scratch) == []
 
 
+def test_bytes_that_the_encoder_held_back_count_too(prepare: Prepare, tmp_path: Path, scratch: Path) -> None:
+    with pytest.raises(Fault, match=r"media\.too_long"):
+        prepare(make.wav(tmp_path / "a.wav", 0.5), encoding="opus", max_bytes=300)
+    assert os.listdir(scratch) == []
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("encoder", [PcmEncoder, OpusEncoder])
 def test_full_disk(encoder: type[PcmEncoder | OpusEncoder]) -> None:

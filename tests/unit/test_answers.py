@@ -76,7 +76,12 @@ def test_languages_that_are_none(language: object) -> None:
 
 
 def test_mistral_shape() -> None:
-    body: dict[str, object] = {"text": "Bonjour.", "language": None, "segments": [], "usage": {"prompt_audio_seconds": 3}}
+    body: dict[str, object] = {
+        "text": "Bonjour.",
+        "language": None,
+        "segments": [],
+        "usage": {"prompt_audio_seconds": 3},
+    }
     assert read(body) == Answer("Bonjour.")
 
 

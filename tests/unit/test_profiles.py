@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tnfd.engines.profiles import OPENAI_URL, is_private_host, profile_for
+from tnfd.engines.profiles import OPENAI_URL, host_of, is_private_host, profile_for
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,14 @@ def test_other_servers(url: str, concurrency: int) -> None:
     assert profile.usd_per_minute == 0
     assert profile.max_concurrency == concurrency
     assert profile.formats == ("verbose_json", "json")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "http://[::1", "http://h:99999/v1", "ftp://h/v1", "http:///v1"]
+)
+def test_what_is_no_url(url: str) -> None:
+    assert host_of(url) is None
+    assert not profile_for("m", url).own
 
 
 def test_private_names() -> None:

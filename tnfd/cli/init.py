@@ -237,8 +237,6 @@ def _without_tnfd(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _describe(config: Config, folder: Path, environ: Mapping[str, str]) -> str:
-    from tnfd.config import base_url_of
-
     content = _content_of(folder)
     if not content.files:
         return f"No recordings in {folder} yet: drop some there."
@@ -247,9 +245,10 @@ def _describe(config: Config, folder: Path, environ: Mapping[str, str]) -> str:
     text = f"In {folder}: {content.files} {noun}, {_size(content.size_bytes)}, about {_hours(hours)} of audio"
     engine = next(iter(config.engines.values()))
     if engine.type == "openai":
-        from tnfd.engines.profiles import OPENAI_URL, profile_for
+        from tnfd.clock import SystemClock
+        from tnfd.wiring import build_engine
 
-        price = profile_for(engine.model, base_url_of(engine, environ) or OPENAI_URL).usd_per_minute
+        price = build_engine(engine, environ, SystemClock()).capabilities.usd_per_minute
         text += f", about ${price * hours * 60:.2f}" if price else ", of no known price"
     else:
         text += ", free"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tnfd.engines.answers import read_error
-from tnfd.engines.profiles import Profile
+from tnfd.engines.profiles import Profile, host_of
 from tnfd.errors import Fault
 from tnfd.ports.clock import Clock
 from tnfd.rules.faults import Signal, patience_s
@@ -84,6 +84,8 @@ class Connection:
                 await client.close()
 
     def _build(self) -> openai.AsyncOpenAI:
+        if host_of(self._base_url) is None:
+            raise Fault("engine.no_model", "base_url is not an http(s) URL")
         try:
             import httpx2
             import openai
@@ -112,7 +114,7 @@ class Connection:
                 default_headers={"Accept-Encoding": "identity"},  # a compressed answer could hide its size
             )
         except httpx2.InvalidURL as error:
-            raise Fault("engine.no_model", "base_url is not a URL") from error
+            raise Fault("engine.no_model", "base_url is not an http(s) URL") from error
         except OSError as error:  # SSL_CERT_FILE leads nowhere, for one
             raise Fault("engine.down", f"certificates: {error.strerror}") from error
         # The resource is imported on first access: do it here, not on the loop.

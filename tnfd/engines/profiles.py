@@ -58,11 +58,21 @@ _PRIVATE = replace(_FOREIGN, max_concurrency=1, allowance_s=120.0, allowance_per
 
 def profile_for(model: str, base_url: str) -> Profile:
     """Look up what is known; ``base_url`` is complete (with its ``/v1``)."""
-    host = (urlsplit(base_url).hostname or "").lower()
+    host = host_of(base_url) or ""
     if host == "openai.com" or host.endswith(".openai.com"):
         families = [family for family in _OPENAI if model == family or model.startswith(f"{family}-")]
         return _OPENAI[max(families, key=len)] if families else _OPENAI_UNKNOWN
     return _PRIVATE if is_private_host(host) else _FOREIGN
+
+
+def host_of(base_url: str) -> str | None:
+    """The host of an http(s) URL, in lower case; None if it is no such URL."""
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and parts.port != 0  # a port out of range raises
+    except ValueError:
+        return None
+    return parts.hostname if usable else None
 
 
 def is_private_host(host: str) -> bool:

@@ -151,11 +151,10 @@ def utterances(pcm: BinaryIO) -> Iterator[Utterance]:
     from pocketsphinx import Endpointer
 
     endpointer = Endpointer(sample_rate=RATE_HZ)
-    frame_bytes = endpointer.frame_bytes
     start_s = 0.0
     speech = bytearray()
-    for frame, last in _frames(pcm, frame_bytes):
-        heard = endpointer.end_stream(frame) if last else endpointer.process(frame)
+    for frame in _frames(pcm, endpointer.frame_bytes):
+        heard = endpointer.process(frame)
         if heard is None:
             continue
         if not speech:
@@ -173,17 +172,16 @@ def utterances(pcm: BinaryIO) -> Iterator[Utterance]:
         yield start_s, bytes(speech)
 
 
-def _frames(pcm: BinaryIO, frame_bytes: int) -> Iterator[tuple[bytes, bool]]:
-    """Whole frames, then silence, then a partial frame.
+def _frames(pcm: BinaryIO, frame_bytes: int) -> Iterator[bytes]:
+    """Whole frames, then a second of silence.
 
-    The endpointer gives up the last utterance only after silence, and its end_stream drops it where the
-    length is a multiple of a frame (measured, 5.1.1).
+    The endpointer keeps what it has not yet judged, and its own end_stream drops the last utterance where
+    the length is a multiple of a frame (measured, 5.1.1); silence makes it give up everything.
     """
     while frame := pcm.read(frame_bytes):
-        yield frame.ljust(frame_bytes, b"\0"), False
-    for _ in range(RATE_HZ // (frame_bytes // 2)):
-        yield bytes(frame_bytes), False
-    yield bytes(frame_bytes // 2), True
+        yield frame.ljust(frame_bytes, b"\0")
+    for _ in range(_BYTES_PER_S // frame_bytes):
+        yield bytes(frame_bytes)
 
 
 def quietest(speech: bytes | bytearray, first: int) -> int:

@@ -114,7 +114,7 @@ class OpusEncoder:
 
 
 class CutFile:
-    """One cut on its way to disk. A context manager: what is not finished leaves nothing behind.
+    """One cut on its way to disk. A context manager: what is not published leaves nothing behind.
 
     Owns a file below the folder ``scratch_fd``; a whole file of the same name, left by a run that was killed,
     is replaced.
@@ -159,13 +159,20 @@ class CutFile:
         self._encoder.write(block)
         self.samples += block.samples
 
-    def finish(self) -> Cut:
-        """Complete the file and give it its name.
+    def complete(self) -> None:
+        """Write what the encoder holds back; ``size_bytes`` is final then.
 
         Raises:
             Fault: ``output.*``.
         """
         self._encoder.close()
+
+    def publish(self) -> Cut:
+        """Give the completed file its name.
+
+        Raises:
+            Fault: ``output.*``.
+        """
         try:
             os.rename(self._temporary, self._name, src_dir_fd=self._scratch_fd, dst_dir_fd=self._scratch_fd)
         except OSError as error:

@@ -96,9 +96,9 @@ def _write_cut(recording: Recording, scratch_fd: int, order: Order, stop: Callab
             if recording.bad_packets or recording.media.duration_s:
                 raise Fault("media.corrupt", "not one sample could be decoded")
             return None
-        cut = file.finish()
-    cutter.advance(file.samples, cut.size_bytes)
-    return cut
+        file.complete()
+        cutter.advance(file.samples, file.size_bytes)
+        return file.publish()
 
 
 def _read_line(reply: socket.socket) -> bytes:

@@ -113,8 +113,9 @@ def decide_folder(rel: bytes, rules: NameRules) -> Ignore | None:
         return Ignore("own_folder")
     path = _comparable(rel)
     for glob in rules.exclude:
-        # "drafts/**" names all that is in drafts, so drafts need not be entered.
-        if _pattern(glob.removesuffix("/**") or glob, folder=True).fullmatch(path):
+        # "drafts/**" names all that is in /drafts, so that need not be entered.
+        whole = "/" + glob.removesuffix("/**").lstrip("/") if glob.endswith("/**") else glob
+        if _pattern(whole, folder=True).fullmatch(path):
             return Ignore("excluded")
     return None
 

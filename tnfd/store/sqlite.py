@@ -231,6 +231,10 @@ class SqliteStore:
         """See ``ports.store.StatusStore``."""
         return await self._read(lambda c: views.status_due(c, scopes, self._now(), limit))
 
+    async def status_behind(self, scopes: Collection[str]) -> bool:
+        """Whether some job's status file says less than the store; it may not be due yet."""
+        return await self._read(lambda c: views.status_behind(c, scopes))
+
     async def status_written(self, job_id: str, revision: int, sha256: str | None) -> None:
         """See ``ports.store.StatusStore``."""
 

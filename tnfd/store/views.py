@@ -102,6 +102,13 @@ def status_due(
     return [(job, revisions[job.id]) for job in found]
 
 
+def status_behind(connection: sqlite3.Connection, scopes: Collection[str]) -> bool:
+    """Whether some job's status file is behind."""
+    marks = ",".join("?" * len(scopes))
+    query = f"SELECT 1 FROM job WHERE revision <> status_revision AND scope IN ({marks}) LIMIT 1"
+    return connection.execute(query, tuple(scopes)).fetchone() is not None
+
+
 def job(connection: sqlite3.Connection, job_id: str) -> Job | None:
     """One job."""
     return jobs.get(connection, job_id)

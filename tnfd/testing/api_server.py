@@ -31,8 +31,8 @@ class ApiServer:
     """The server; an async context manager. ``url`` includes ``/v1``.
 
     Each answer takes ``base_s`` + ``per_audio_s`` times the seconds of audio in the upload. Behaviours come,
-    in this order, from ``script`` (one a request, in the order of arrival), from ``choose`` (asked once the
-    upload was read; may return None), from ``always``; else the answer is ``Ok()``.
+    in this order, from ``script`` (one a request, in the order of arrival), ``every`` (each n-th request),
+    ``choose`` (asked once the upload was read; may return None), ``always``; else it is ``Ok()``.
     """
 
     def __init__(
@@ -132,10 +132,13 @@ class ApiServer:
         if self._server is not None:
             await self._server.wait_closed()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # the streams' protocol runs this in a task
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: in 3.11 the streams report a cancelled handler of theirs as an unhandled error.
+        task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
         self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (head := await http.read_head(reader)) is not None:
                 if not await self._serve(head, reader, writer):
@@ -143,10 +146,9 @@ class ApiServer:
         except (http.BadRequest, asyncio.IncompleteReadError, ConnectionError):
             pass  # clients may break off at any time
         except asyncio.CancelledError:
-            # Swallowed on purpose: in 3.11 the streams report a cancelled handler as an unhandled error.
             writer.transport.abort()
+            raise
         finally:
-            self._connections.discard(task)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

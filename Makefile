@@ -1,0 +1,57 @@
+# Thin targets. Everything is installed into .venv; nothing else on the machine is touched.
+#
+#   make test                          with python3
+#   make test PYTHON=python3.12        with another Python, 3.11 or newer (make clean first)
+#   make test ARGS='-k settle -x'      what pytest should do besides
+
+PYTHON ?= python3
+ARGS   ?=
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test check demo cov bench docs clean
+
+help:  ## show this list
+	@echo "tnfd: targets (each sets up $(VENV) by itself)"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+venv: $(READY)  ## set up .venv with everything for development
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "tnfd needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
+	  echo "Name one that is: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(PY) || { echo "Setting up $(VENV) (once, about a minute)"; $(PYTHON) -m venv $(VENV); }
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[sphinx,test,dev]'
+	@touch $@
+
+test: $(READY)  ## run the tests
+	@$(PY) -m pytest -q --tb=short $(ARGS)
+
+check: $(READY)  ## lint, format, types, and who may import whom
+	@$(PY) -m ruff check --quiet
+	@$(PY) -m ruff format --check --quiet || { $(PY) -m ruff format --diff --quiet; exit 1; }
+	@$(PY) -m mypy --no-error-summary
+	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+demo: $(READY)  ## a spoken sample through the real daemon; no key, no network
+	@$(PY) -m tnfd demo
+
+cov: $(READY)  ## run the tests and report what they do not reach
+	@$(PY) -m coverage erase
+	@$(PY) -m coverage run -m pytest -q --tb=short $(ARGS)
+	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage report
+
+bench: $(READY)  ## measure: the idle daemon, and how busy it keeps an engine
+	@$(PY) benchmarks/idle.py $(ARGS)
+
+docs: $(READY)  ## write the documents that are made from the code
+	@$(PY) docs/make_errors.py
+
+clean:  ## remove .venv, caches and builds
+	@rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .hypothesis \
+	  .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find tnfd tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
