@@ -1,4 +1,4 @@
-"""Finishing what must be finished although the task has been cancelled."""
+"""Two ways of awaiting that asyncio lacks: to the end despite a cancellation, and beside something else."""
 
 from __future__ import annotations
 
@@ -22,3 +22,20 @@ async def through(work: Coroutine[Any, Any, T]) -> T:
         task.exception()  # it has been dealt with by whoever cancelled
         raise cancelled
     return task.result()
+
+
+async def beside(main: Coroutine[Any, Any, T], aside: Coroutine[Any, Any, None]) -> T:
+    """Return what ``main`` returns, with ``aside`` running meanwhile; neither outlives this call.
+
+    Raises:
+        Exception: whatever ``main`` raised; else whatever ``aside`` raised.
+    """
+    task = asyncio.ensure_future(aside)  # noqa: TID251 - ends within this call
+    try:
+        result = await main
+    except BaseException:
+        task.cancel()
+        await asyncio.wait({task})
+        raise
+    await task
+    return result

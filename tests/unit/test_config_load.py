@@ -521,6 +521,7 @@ NOT_BUILT = {
     "inbox.done_dir": 'done_dir = "finished"',
     "inbox.failed_dir": 'failed_dir = "broken"',
     "engine.type": '[engines.x]\ntype = "whisper"',
+    "engine.requests_per_minute": "[engines.x]\ntype = \"openai\"\nrequests_per_minute = 5",
     "privacy.local_only": "[privacy]\nlocal_only = true",
     "retention.transcripts_days": "[retention]\ntranscripts_days = 3",
 }

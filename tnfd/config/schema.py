@@ -275,6 +275,7 @@ NOT_YET: dict[str, Callable[[Any], str | None]] = {
     "inbox.done_dir": _other_than("done"),
     "inbox.failed_dir": _other_than("failed"),
     "engine.type": _whisper,
+    "engine.requests_per_minute": _other_than(0.0),
     "privacy.local_only": _other_than(False),
     "retention.transcripts_days": _other_than(0),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -132,27 +132,31 @@ class Connection:
             Fault: as ``open``; ``internal.bug`` where the file is gone.
         """
         client = await self.open()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._send(client, audio, file_name, options, key)
-        except TimeoutError:
-            return Signal("timeout", message=f"no answer within {timeout_s:.4g} s")
+        # An open handle is read in blocks of 64 KiB; a path would be read into memory whole
+        # (35 MiB for 20 MB, measured).
+        with _open(audio) as handle:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    reply = await self._send(client, handle, file_name, options, key)
+            except TimeoutError:
+                reply = Signal("timeout", message=f"no answer within {timeout_s:.4g} s")
+            if isinstance(reply, Signal) and reply.kind in ("timeout", "connection"):
+                reply = replace(reply, sent_whole=handle.read(1) == b"")
+        return reply
 
     async def _send(
-        self, client: openai.AsyncOpenAI, audio: Path, file_name: str, options: dict[str, Any], key: str
+        self, client: openai.AsyncOpenAI, handle: BinaryIO, file_name: str, options: dict[str, Any], key: str
     ) -> Reply | Signal:
         import openai
 
         try:
-            # An open handle is read in blocks of 64 KiB; a path would be read into memory whole
-            # (35 MiB for 20 MB, measured). The name is ours: one with surrogates would raise.
-            with _open(audio) as handle:
-                raw = await client.audio.transcriptions.with_raw_response.create(
-                    file=(file_name, handle, "audio/ogg"),
-                    # Named here, it also wins over an Authorization in OPENAI_CUSTOM_HEADERS.
-                    extra_headers={"Authorization": f"Bearer {key}"},
-                    **options,
-                )
+            raw = await client.audio.transcriptions.with_raw_response.create(
+                # The name is ours: one with surrogates would raise.
+                file=(file_name, handle, "audio/ogg"),
+                # Named here, it also wins over an Authorization in OPENAI_CUSTOM_HEADERS.
+                extra_headers={"Authorization": f"Bearer {key}"},
+                **options,
+            )
             headers = raw.headers
             return Reply(raw.content, headers.get("content-type", ""), headers.get("server", ""))
         except openai.APIStatusError as error:

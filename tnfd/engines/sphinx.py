@@ -64,6 +64,7 @@ class SphinxEngine:
             usd_per_minute=0.0,
             draft=True,
             only_languages=("en",),
+            uploads=False,
         )
         self._timeout_s = timeout_s
         self._idle_s = idle_s
@@ -86,6 +87,9 @@ class SphinxEngine:
     def child_pid(self) -> int | None:
         """The child's process id; None while there is none."""
         return self._child.pid if self._child is not None and self._child.returncode is None else None
+
+    async def warm(self) -> None:
+        """Nothing: the child loads its model while it is fed (see ``ports.Engine``)."""
 
     async def transcribe(self, chunk: EngineChunk, hints: Hints) -> ChunkResult:
         """Transcribe one cut of raw s16le, 16 kHz mono (see ``ports.Engine``). Cancellation kills the child.

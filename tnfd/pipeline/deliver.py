@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from tnfd import faultpoints
 from tnfd.errors import NameTaken
 from tnfd.model import OutputFile, Transcript
-from tnfd.pipeline.files import FileThreads, Place, open_settled, place_of
+from tnfd.pipeline.files import FileThreads, Place, check_settled, place_of
 from tnfd.ports.outputs import Outputs
 from tnfd.ports.queue import Lease
 from tnfd.ports.store import WorkStore
@@ -39,7 +39,7 @@ class Deliverer:
         """
         job, place = lease.job, place_of(lease.job)
         # The outputs take the source's permissions, and a source that left meanwhile gets none.
-        source_stat = await self._files.run(job.source.root, _stat_settled, lease)
+        source_stat = await self._files.run(job.source.root, check_settled, job.source)
         await self._files.run(place.root, self._sweep, place, job.id)
         engine = lease.transcription.engine or (job.settings.engines[0] if transcript.text else None)
         given = RenderInput(transcript, job.source.name, job.sha256 or "", engine)
@@ -130,9 +130,3 @@ class Deliverer:
         with place.open() as fd:
             on_disk = self._outputs.digest(fd, row.name) if row is not None else None
             return on_disk, self._outputs.taken(fd), self._outputs.name_limit(fd)
-
-
-def _stat_settled(lease: Lease) -> os.stat_result:
-    fd, st = open_settled(lease.job.source)
-    os.close(fd)
-    return st

@@ -118,11 +118,8 @@ def open_settled(ref: FileRef) -> tuple[int, os.stat_result]:
     return fd, st
 
 
-def check_settled(fd: int, ref: FileRef) -> None:
-    """Look at an open source again, right before its first request is paid.
-
-    Raises:
-        SourceChanged: it was written to, replaced or touched meanwhile.
-    """
-    if StatKey.of(os.fstat(fd)) != ref.stat:
-        raise SourceChanged
+def check_settled(ref: FileRef) -> os.stat_result:
+    """Look at a source again, as ``open_settled`` does; return its stat."""
+    fd, st = open_settled(ref)
+    os.close(fd)
+    return st

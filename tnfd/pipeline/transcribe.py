@@ -33,6 +33,7 @@ from tnfd.ports.queue import Lease
 from tnfd.ports.store import WorkStore
 from tnfd.rules.formats import TIMED
 from tnfd.rules.stitch import stitch
+from tnfd.through import beside
 
 _SHORTEST_S = 0.1  # servers refuse less (facts: 400 "too short")
 _MAX_ADJUSTMENTS = 8  # an engine learns each thing once; this only bounds a bug
@@ -71,10 +72,12 @@ class Transcriber:
             Fault, MustWait, LeaseLost: see the rooms that this passes through.
         """
         engine, choice = self._engine(lease)
-        cuts, media, samples = await self._prepared(lease, engine)
+        cuts, media, samples = await beside(self._prepared(lease, engine), engine.warm())
         async with self._workers:
             self.sending += 1
             try:
+                if not lease.transcription.results:  # nothing is paid for a file that is another by now
+                    await self._files.run(lease.job.source.root, check_settled, lease.job.source)
                 results = await self._send(lease, engine, choice, cuts)
             finally:
                 self.sending -= 1
@@ -109,7 +112,7 @@ class Transcriber:
         return await self._prepare(lease, engine, folder)
 
     async def _prepare(self, lease: Lease, engine: Engine, folder: Path) -> _Prepared:
-        source, can = lease.job.source, engine.capabilities
+        can = engine.capabilities
         fd, _ = await self._open(lease)
         try:
             await self._store.restart_cuts(lease, can.encoding)
@@ -132,7 +135,6 @@ class Transcriber:
                         samples = event.samples
                         await self._store.finish_cuts(lease, samples=samples, bad_packets=event.bad_packets)
             faultpoints.reach("work.prepared")
-            await self._files.run(source.root, check_settled, fd, source)
             return cuts, media, samples
         finally:
             os.close(fd)
@@ -203,7 +205,7 @@ class Transcriber:
                 cut.index,
                 choice,
                 result,
-                uploaded_bytes=chunk.size_bytes,
+                uploaded_bytes=chunk.size_bytes if can.uploads else 0,
                 cost_usd=cost_usd,
                 audio_s=audio_s,
             )

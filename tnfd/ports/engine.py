@@ -25,6 +25,7 @@ class Capabilities:
     usd_per_minute: float
     draft: bool = False  # marks transcripts with the flag "draft"
     only_languages: tuple[str, ...] | None = None  # None: any
+    uploads: bool = True  # False: the audio stays on this machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,14 @@ class Engine(Protocol):
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Close connections, end children."""
+        ...
+
+    async def warm(self) -> None:
+        """Do ahead what the first request would have to wait for (imports, clients); harmless twice.
+
+        Raises:
+            Fault: it cannot work at all.
+        """
         ...
 
     async def transcribe(self, chunk: EngineChunk, hints: Hints) -> ChunkResult:

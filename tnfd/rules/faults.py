@@ -31,6 +31,7 @@ class Signal:
 
     ``kind`` "http" carries a status; "decode" is an answer that makes no sense (``message`` says why, in our
     own words); "connection" and "timeout" got no answer. ``retry_after_s`` is what the headers ask for.
+    ``sent_whole``: the upload had left before the answer was lost, so that it may have been paid.
     """
 
     kind: Kind
@@ -40,6 +41,7 @@ class Signal:
     message: str = ""
     param: str = ""
     retry_after_s: float | None = None
+    sent_whole: bool = False
 
 
 _QUOTA = re.compile(
@@ -66,7 +68,8 @@ def fault_of(signal: Signal, *, secrets: Collection[str] = ()) -> Fault:
     detail = clean(signal.message, secrets=secrets)
     if signal.status is not None and signal.kind == "http":
         detail = f"HTTP {signal.status}: {detail}" if detail else f"HTTP {signal.status}"
-    return Fault(code, detail, retry_after_s=signal.retry_after_s)
+    maybe_paid = signal.sent_whole or signal.kind == "decode"
+    return Fault(code, detail, retry_after_s=signal.retry_after_s, maybe_paid=maybe_paid)
 
 
 def _code_of(signal: Signal) -> str:
