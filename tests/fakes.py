@@ -25,6 +25,7 @@ class MemoryClaims:
         self.announcements: list[bytes] = []
         self.left: list[bytes] = []
         self.skipped: list[bytes] = []
+        self.started = False
         self.hold: asyncio.Event | None = None  # while set and not rung, claim() does not return
         self.claiming = 0  # calls of claim() under way
         self._changed = asyncio.Condition()
@@ -36,6 +37,9 @@ class MemoryClaims:
 
     async def known(self, root: bytes) -> dict[bytes, StatKey]:
         return dict(self.entries)
+
+    async def first_start(self, root: bytes) -> bool:
+        return not self.started
 
     async def unsettled(self, root: bytes) -> list[bytes]:
         return list(self.growing)
@@ -72,6 +76,7 @@ class MemoryClaims:
         await self._tell()
 
     async def skip(self, origin: Origin, refs: Sequence[FileRef]) -> None:
+        self.started = True
         for ref in refs:
             self.entries[ref.rel] = ref.stat
             self.skipped.append(ref.rel)

@@ -84,17 +84,15 @@ class FileThread:
             if future is not None and future.cancelled():
                 continue
             self._busy_since = self._clock.monotonic()
+            settle: Callable[..., None] = _succeed
             try:
-                result = call(*args)
+                outcome = call(*args)
             except BaseException as error:  # noqa: BLE001 (belongs to whoever asked for the call)
-                self._tell(_fail, future, error)
-            else:
-                self._tell(_succeed, future, result)
-            finally:
-                self._busy_since = None
+                settle, outcome = _fail, error
+            self._busy_since = None
+            self._tell(settle, future, outcome)
             # What the call held must not live on while the thread waits.
-            del job, call, args, future
-            result = None
+            del job, call, args, future, outcome
         self._tell(_succeed, self._ended, None)
 
     def _tell(self, settle: Callable[..., None], future: asyncio.Future[Any] | None, value: object) -> None:

@@ -13,14 +13,14 @@ import pytest
 from tnfd.clock import SystemClock
 from tnfd.errors import Fault, SourceChanged, SourceVanished
 from tnfd.intake.identify import SLICE_BYTES, identify
-from tnfd.intake.thread import InboxThread
 from tnfd.model import StatKey
 from tnfd.root import Root
+from tnfd.threads import FileThread
 
 
 @pytest.fixture
-async def thread() -> AsyncIterator[InboxThread]:
-    thread = InboxThread("t", SystemClock())
+async def thread() -> AsyncIterator[FileThread]:
+    thread = FileThread("t", SystemClock())
     yield thread
     await thread.close()
 
@@ -33,7 +33,7 @@ def make(tmp_path: Path, content: bytes) -> tuple[Root, StatKey, Path]:
 
 @pytest.mark.parametrize("size_bytes", [0, 1, SLICE_BYTES - 1, SLICE_BYTES, SLICE_BYTES + 1, 2 * SLICE_BYTES])
 async def test_the_hash_is_that_of_the_whole_file(
-    size_bytes: int, tmp_path: Path, thread: InboxThread
+    size_bytes: int, tmp_path: Path, thread: FileThread
 ) -> None:
     content = (b"0123456789abcde" * (size_bytes // 15 + 1))[:size_bytes]
     root, stat, _ = make(tmp_path, content)
@@ -41,7 +41,7 @@ async def test_the_hash_is_that_of_the_whole_file(
         assert await identify(thread, root, b"a.mp3", stat) == hashlib.sha256(content).hexdigest()
 
 
-async def test_a_file_that_is_not_the_settled_one_is_not_hashed(tmp_path: Path, thread: InboxThread) -> None:
+async def test_a_file_that_is_not_the_settled_one_is_not_hashed(tmp_path: Path, thread: FileThread) -> None:
     root, stat, path = make(tmp_path, b"first")
     with root:
         path.write_bytes(b"longer")
@@ -57,7 +57,7 @@ async def test_a_file_that_is_not_the_settled_one_is_not_hashed(tmp_path: Path, 
 
 @pytest.mark.parametrize("how", ["append", "replace", "chmod"])
 async def test_a_file_that_changes_between_two_slices_has_no_hash(
-    how: str, tmp_path: Path, thread: InboxThread
+    how: str, tmp_path: Path, thread: FileThread
 ) -> None:
     root, stat, path = make(tmp_path, b"x" * (2 * SLICE_BYTES))
     entered, go_on = threading.Event(), threading.Event()
@@ -91,7 +91,7 @@ async def test_a_file_that_changes_between_two_slices_has_no_hash(
         assert "while it was hashed" in str(hashing.exception())
 
 
-async def test_cancelling_lets_go_of_the_file(tmp_path: Path, thread: InboxThread) -> None:
+async def test_cancelling_lets_go_of_the_file(tmp_path: Path, thread: FileThread) -> None:
     root, stat, path = make(tmp_path, b"")
     with root:
         os.truncate(path, 8 * 1024**3)

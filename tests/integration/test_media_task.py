@@ -243,6 +243,17 @@ def test_format_that_changes_midway(prepare: Prepare, tmp_path: Path) -> None:
     assert parts(prepare(path))[1].duration_s == pytest.approx(4.0, abs=0.3)
 
 
+def test_streams_that_turn_up_late_do_no_harm(prepare: Prepare, tmp_path: Path) -> None:
+    first = make.film(tmp_path / "1.ts", 12.0, [("eng", 12.0)], video=False)
+    second = make.film(tmp_path / "2.ts", 2.0, [("eng", 2.0), ("deu", 2.0)], video=False)
+    path = tmp_path / "joined.ts"
+    # In the middle: probing looks at both ends.
+    path.write_bytes(first.read_bytes() + second.read_bytes() + 4 * first.read_bytes())
+    media, cut, _ = parts(prepare(path))
+    assert media.audio_streams == 1
+    assert cut.duration_s == pytest.approx(62.0, abs=1.0)
+
+
 def test_guessed_length_is_no_promise(prepare: Prepare, tmp_path: Path) -> None:
     path = make.audio(tmp_path / "a.aac", 2.0, "aac", rate=16_000, fmt="adts")
     assert parts(prepare(path))[0].duration_s is None

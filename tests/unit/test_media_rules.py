@@ -55,8 +55,10 @@ def test_language_tags_meet(tag: str, expected: str) -> None:
     assert canonical_language(tag) == expected
 
 
-def silences(origin_s: float | None, frames: list[tuple[float | None, float]]) -> list[float]:
-    timeline = Timeline(origin_s)
+def silences(
+    origin_s: float | None, frames: list[tuple[float | None, float]], *, length_s: float | None = None
+) -> list[float]:
+    timeline = Timeline(origin_s, length_s)
     return [round(timeline.place(at_s, duration_s), 6) for at_s, duration_s in frames]
 
 
@@ -82,6 +84,11 @@ def test_small_losses_add_up_to_a_hole() -> None:
 
 def test_leap_is_a_new_clock() -> None:
     assert silences(0.0, [(0.0, 1.0), (500.0, 1.0), (501.0, 1.0), (0.0, 1.0), (1.0, 1.0)]) == [0.0] * 5
+
+
+@pytest.mark.parametrize(("length_s", "silence_s"), [(None, 50.0), (52.0, 50.0), (51.0, 50.0), (50.0, 0.0)])
+def test_silence_ends_with_the_recording(length_s: float | None, silence_s: float) -> None:
+    assert silences(0.0, [(0.0, 1.0), (51.0, 1.0)], length_s=length_s) == [0.0, silence_s]
 
 
 def test_frames_without_time_are_taken_as_they_come() -> None:

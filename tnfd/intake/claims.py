@@ -74,7 +74,13 @@ class StoreClaims:
             _log.info("job.finished", job=job, inbox=origin.inbox, state="vanished")
         self._wake()
 
+    async def first_start(self, root: bytes) -> bool:
+        """See the port."""
+        return await self._store.first_start(root)
+
     async def skip(self, origin: Origin, refs: Sequence[FileRef]) -> None:
         """See the port."""
-        await self._store.skip(refs)
-        _log.info("file.ignored", inbox=origin.inbox, files=len(refs), reason="there before the first start")
+        await self._store.skip(self._root, refs)
+        if refs:
+            reason = "there before the first start"
+            _log.info("file.ignored", inbox=origin.inbox, files=len(refs), reason=reason)

@@ -14,11 +14,11 @@ from tnfd.intake.known import Known
 from tnfd.intake.options import IntakeOptions
 from tnfd.intake.outbox import Outbox
 from tnfd.intake.status import Status
-from tnfd.intake.thread import InboxThread
 from tnfd.model import FileRef, StatKey
 from tnfd.ports.claims import Claims, Origin
 from tnfd.ports.clock import Clock
 from tnfd.rules.ignore import Ignore, decide_name
+from tnfd.threads import FileThread
 
 LOOK_GAP_S = 0.25  # a growing file reports itself 20 times a second
 
@@ -32,12 +32,12 @@ class Desk:
     options: IntakeOptions
     claims: Claims
     clock: Clock
-    thread: InboxThread
+    thread: FileThread
     status: Status
     known: Known
     candidates: Candidates
     asked: set[bytes]  # paths to look at whatever the house knows of them
-    skip_existing: bool  # the very first scan only remembers what it finds
+    first_start: bool  # no scan of this folder has ever been finished
     bell: Bell  # rings when a look may be due
     outbox: Outbox = field(init=False)
 

@@ -7,10 +7,10 @@ import os
 
 from tnfd.errors import Fault, SourceChanged
 from tnfd.intake.lease import probe_lease
-from tnfd.intake.thread import InboxThread
 from tnfd.model import StatKey
 from tnfd.root import Root, fault_of_open
 from tnfd.rules.settle import Lease
+from tnfd.threads import FileThread
 
 SLICE_BYTES = 4 * 1024 * 1024  # 6 ms at 0.7 CPU s a GiB; looks at other files run in between
 
@@ -70,7 +70,7 @@ class _Hasher:
 
 
 async def identify(
-    thread: InboxThread, root: Root, rel: bytes, expected: StatKey, *, leases: bool = False
+    thread: FileThread, root: Root, rel: bytes, expected: StatKey, *, leases: bool = False
 ) -> str:
     """Return the file's sha256 (lower-case hex), read in slices between which the thread serves others.
 

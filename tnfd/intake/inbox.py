@@ -20,11 +20,11 @@ from tnfd.intake.options import IntakeOptions
 from tnfd.intake.outbox import Outbox
 from tnfd.intake.session import Session
 from tnfd.intake.status import InboxState, Status
-from tnfd.intake.thread import InboxThread
 from tnfd.ports.claims import Claims, Origin
 from tnfd.ports.clock import Clock
 from tnfd.root import Root
 from tnfd.rules.names import for_terminal
+from tnfd.threads import FileThread
 
 REOPEN_EVERY_S = 2.0
 SILENT_S = 20.0  # a call into the file system that takes longer counts as hanging
@@ -70,7 +70,7 @@ class InboxIntake:
         self._status.beat()
         self._candidates = Candidates()
         known = Known(await self._claims.known(self._path))
-        thread = InboxThread(self._origin.inbox, self._clock)
+        thread = FileThread(self._origin.inbox, self._clock)
         desk = Desk(
             origin=self._origin,
             path=self._path,
@@ -82,7 +82,7 @@ class InboxIntake:
             known=known,
             candidates=self._candidates,
             asked=self._asked,
-            skip_existing=self._options.existing == "skip" and not len(known),
+            first_start=await self._claims.first_start(self._path),
             bell=self._bell,
         )
 
@@ -117,7 +117,7 @@ class InboxIntake:
             ready.set()
             await self._clock.sleep(REOPEN_EVERY_S)
 
-    async def _pulse(self, thread: InboxThread) -> None:
+    async def _pulse(self, thread: FileThread) -> None:
         """Notice a file system that hangs; it is then lost, and restarting us would not help."""
         while True:
             since = thread.busy_since
@@ -127,7 +127,7 @@ class InboxIntake:
                 self._status.beat()
             else:
                 self._status.answer()
-            await self._clock.sleep(1.0)
+            await self._clock.sleep(2.0)
 
     def _open(self) -> None:
         """Open the folder and see that it can be listed. Blocking.

@@ -28,7 +28,7 @@ from tnfd.rules.ignore import IGNORE_FILE, Ignore, decide_folder, decide_name
 from tnfd.rules.settle import Observation, Policy, Ready, Refuse, Settling, Wait, decide_settled
 
 ANNOUNCE_AFTER_S = 10.0
-GUARD_EVERY_S = 1.0
+GUARD_EVERY_S = 2.0
 LOOKS_AT_ONCE = 64
 HASHERS = 2  # so that one very large file does not hold up all others
 CROWD = 2000  # files between scan and hash; beyond it the scan waits, so that memory stays bounded
@@ -207,11 +207,11 @@ class Session:
         began_at = self._clock.monotonic()
         self._scan_due = float("inf")  # unless something asks for another one meanwhile
         met, missed, skipped, whole = await self._walk(b"")
-        if skipped:
+        if desk.first_start:
             await desk.claims.skip(desk.origin, skipped)
-            for ref in skipped:
-                desk.known.add(ref.rel, ref.stat)
-        desk.skip_existing = False
+            desk.first_start = False
+        for ref in skipped:
+            desk.known.add(ref.rel, ref.stat)
         if whole:
             desk.known.forget_old(met)
         if missed and self._scans and self._events and self._watcher is not None:
@@ -245,7 +245,7 @@ class Session:
                     met.add(mark)
                     if desk.known.has_mark(mark) or desk.candidates.get(entry.rel) is not None:
                         continue
-                    if desk.skip_existing:
+                    if desk.first_start and desk.options.existing == "skip":
                         skipped.append(desk.ref(entry.rel, entry.stat))
                         continue
                     missed += entry.stat.ctime_ns < old_ns

@@ -23,34 +23,42 @@ BLOCK_SAMPLES = 9_600  # ten Opus frames of 60 ms
 def read_blocks(recording: Recording) -> Iterator[Any]:
     """Yield the whole recording as blocks (``av.AudioFrame``: s16, mono, 16 kHz), holes filled with silence.
 
-    All but the last block before a change of format hold BLOCK_SAMPLES samples.
+    A block holds at most BLOCK_SAMPLES samples; fewer only before a hole, a change of format, or the end.
 
     Raises:
         Fault: as ``Recording.frames``.
     """
-    timeline = Timeline(recording.origin_s)
+    timeline = Timeline(recording.origin_s, recording.length_s)
     resampler: _Resampler | None = None
     for frame in recording.frames():
-        if resampler is None or not resampler.takes(frame):
-            if resampler is not None:
-                yield from resampler.finish()
+        silence_s = timeline.place(_moment_s(frame), frame.samples / frame.sample_rate)
+        if resampler is not None and (silence_s or not resampler.takes(frame)):
+            yield from resampler.finish()
+            resampler = None
+        yield from _silence(round(silence_s * SAMPLE_RATE_HZ))
+        if resampler is None:
             resampler = _Resampler(frame)
-        silence_s = timeline.place(resampler.moment_s(frame), frame.samples / frame.sample_rate)
-        while silence_s > 0:
-            yield from resampler.push(_silence_like(frame, min(silence_s, 1.0)))
-            silence_s -= 1.0
         yield from resampler.push(frame)
     if resampler is not None:
         yield from resampler.finish()
 
 
-def _silence_like(frame: Any, duration_s: float) -> Any:
-    silence = av.AudioFrame(frame.format, frame.layout, max(1, round(duration_s * frame.sample_rate)))
-    silence.sample_rate = frame.sample_rate
-    zero = b"\x80" if frame.format.name.startswith("u8") else b"\0"
-    for plane in silence.planes:
-        plane.update(zero * plane.buffer_size)
-    return silence
+def _moment_s(frame: Any) -> float | None:
+    """The frame's timestamp on the stream's clock."""
+    if frame.pts is None or frame.time_base is None:
+        return None
+    base = frame.time_base
+    moment_s: float = frame.pts * base.numerator / base.denominator  # products of Fraction are slow
+    return moment_s
+
+
+def _silence(samples: int) -> Iterator[Any]:
+    while samples > 0:
+        block = av.AudioFrame("s16", "mono", min(samples, BLOCK_SAMPLES))
+        block.sample_rate = SAMPLE_RATE_HZ
+        block.planes[0].update(bytes(block.planes[0].buffer_size))
+        yield block
+        samples -= block.samples
 
 
 class _Resampler:
@@ -62,7 +70,6 @@ class _Resampler:
 
     def __init__(self, frame: Any) -> None:
         self._format = _format_of(frame)
-        self._tick_s = float(frame.time_base or 0)  # once: Fraction is slow
         sample_fmt, layout, rate_hz = self._format
         self._time_base = Fraction(1, rate_hz)
         self._fed = 0
@@ -88,10 +95,6 @@ class _Resampler:
         graph.link_nodes(*nodes).configure()
         graph.set_audio_frame_size(BLOCK_SAMPLES)
         self._graph = graph
-
-    def moment_s(self, frame: Any) -> float | None:
-        """The frame's own timestamp on the stream's clock."""
-        return None if frame.pts is None else frame.pts * self._tick_s
 
     def takes(self, frame: Any) -> bool:
         return self._format == _format_of(frame)

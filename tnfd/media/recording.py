@@ -65,8 +65,6 @@ def _open(source_fd: int) -> tuple[Any, bool]:
             )
     except MemoryError:
         raise
-    except PermissionError as error:
-        raise Fault("source.unreadable", error.strerror or "") from error
     except (av.error.FFmpegError, OSError) as error:
         _check_readable(source_fd, error)
         raise Fault("media.not_media") from error
@@ -76,13 +74,16 @@ def _open(source_fd: int) -> tuple[Any, bool]:
 
 
 def _check_readable(source_fd: int, error: Exception) -> None:
-    """Tell a failing disk from a broken file; demuxers answer EIO to both."""
+    """Tell a failing disk from a broken file: demuxers answer EIO and EPERM to both."""
     if not isinstance(error, OSError):
         return
     offset = 0
     try:
+        os.close(os.open(f"/dev/fd/{source_fd}", os.O_RDONLY))
         while block := os.pread(source_fd, 1 << 20, offset):
             offset += len(block)
+    except PermissionError as failure:
+        raise Fault("source.unreadable", failure.strerror or "") from failure
     except OSError as failure:
         raise Fault("source.io", failure.strerror or "") from failure
 
@@ -122,6 +123,12 @@ class Recording:
         start = self._container.start_time
         return None if start is None else start / av.time_base
 
+    @property
+    def length_s(self) -> float | None:
+        """How long the recording is by its headers, pictures and all; None where they do not say."""
+        duration = self._container.duration
+        return None if duration is None else duration / av.time_base
+
     def frames(self) -> Iterator[Any]:
         """Yield decoded frames (``av.AudioFrame``); what cannot be decoded is counted and left out.
 
@@ -157,6 +164,10 @@ class Recording:
                 _check_readable(self._source_fd, error)
                 failures += 1
                 self.bad_packets += 1
+            except IndexError:
+                # PyAV 18 stumbles while flushing streams that turned up after opening (MPEG-TS does that);
+                # they come after ours, which has its flush by then.
+                return
             else:
                 return
 
@@ -164,10 +175,8 @@ class Recording:
         stream = self._stream
         if stream.duration is not None and stream.time_base is not None:
             duration_s = float(stream.duration * stream.time_base)
-        elif self._container.duration is not None:
-            duration_s = self._container.duration / av.time_base
         else:
-            return None
+            duration_s = self.length_s or 0.0
         return duration_s if 0 < duration_s < 1e9 else None
 
 

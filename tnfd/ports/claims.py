@@ -58,6 +58,10 @@ class Claims(Protocol):
         """Files that were announced by ``settling`` and left before they were finished."""
         ...
 
+    async def first_start(self, root: bytes) -> bool:
+        """Whether no first scan below ``root`` was ever finished."""
+        ...
+
     async def skip(self, origin: Origin, refs: Sequence[FileRef]) -> None:
-        """Remember files as seen without making jobs (``existing = "skip"``)."""
+        """End the first scan: remember these files as seen without making jobs (``existing = "skip"``)."""
         ...

@@ -89,8 +89,12 @@ class IntakeStore(Protocol):
         """Files that left while settling; return their jobs."""
         ...
 
-    async def skip(self, refs: Sequence[FileRef]) -> None:
-        """Remember files without making jobs."""
+    async def first_start(self, root: bytes) -> bool:
+        """Whether no first scan below a root was ever finished."""
+        ...
+
+    async def skip(self, root: bytes, refs: Sequence[FileRef]) -> None:
+        """End the first scan below a root: remember these files without making jobs."""
         ...
 
 

@@ -163,6 +163,16 @@ def gone(connection: sqlite3.Connection, root: bytes, rels: Sequence[bytes], now
     return ids
 
 
+def first_start(connection: sqlite3.Connection, root: bytes) -> bool:
+    """Whether no first scan below a root was ever finished."""
+    return connection.execute("SELECT 1 FROM started WHERE root = ?", (root,)).fetchone() is None
+
+
+def started(connection: sqlite3.Connection, root: bytes, now: float) -> None:
+    """Note that a first scan below a root was finished."""
+    connection.execute("INSERT OR IGNORE INTO started VALUES (?, ?)", (root, now))
+
+
 def unsettled(connection: sqlite3.Connection, root: bytes) -> list[bytes]:
     """Relative paths of the jobs below a root that are still settling."""
     rows = connection.execute("SELECT rel FROM job WHERE root = ? AND state = 'settling'", (root,))

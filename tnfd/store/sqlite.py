@@ -144,10 +144,15 @@ class SqliteStore:
         """See ``ports.store.IntakeStore``."""
         return await self._writer.run(lambda c: intake.gone(c, root, rels, self._now()))
 
-    async def skip(self, refs: Sequence[FileRef]) -> None:
+    async def first_start(self, root: bytes) -> bool:
+        """See ``ports.store.IntakeStore``."""
+        return await self._read(lambda c: intake.first_start(c, root))
+
+    async def skip(self, root: bytes, refs: Sequence[FileRef]) -> None:
         """See ``ports.store.IntakeStore``."""
 
         def unit(connection: sqlite3.Connection) -> None:
+            intake.started(connection, root, self._now())
             for ref in refs:
                 intake.remember(connection, ref)
 

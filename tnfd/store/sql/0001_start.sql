@@ -105,6 +105,9 @@ CREATE TABLE sight (
     PRIMARY KEY (root, rel)
 ) STRICT, WITHOUT ROWID;
 
+-- Roots whose first scan was finished (existing = "skip" concerns that one alone).
+CREATE TABLE started (root BLOB PRIMARY KEY, at REAL NOT NULL) STRICT, WITHOUT ROWID;
+
 CREATE TABLE history (
     id     INTEGER PRIMARY KEY,
     job    TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
@@ -164,5 +167,3 @@ CREATE TABLE spend (
     requests INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (day, engine, inbox)
 ) STRICT, WITHOUT ROWID;
-
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;

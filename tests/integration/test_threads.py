@@ -17,10 +17,10 @@ from tnfd.clock import SystemClock
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.lease import ignore_sigio, probe_lease
 from tnfd.intake.options import IntakeOptions
-from tnfd.intake.thread import InboxThread
 from tnfd.model import JobSettings
 from tnfd.ports.claims import Origin
 from tnfd.rules.settle import Lease
+from tnfd.threads import FileThread
 
 HERE = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def _sigio() -> Iterator[None]:
 
 
 async def test_calls_run_in_order_and_hand_back_results_and_errors() -> None:
-    thread = InboxThread("t", SystemClock())
+    thread = FileThread("t", SystemClock())
     order: list[int] = []
 
     def call(n: int) -> int:
@@ -54,7 +54,7 @@ async def test_calls_run_in_order_and_hand_back_results_and_errors() -> None:
 
 
 async def test_a_hanging_call_keeps_neither_its_awaiter_nor_close() -> None:
-    thread = InboxThread("t", SystemClock())
+    thread = FileThread("t", SystemClock())
     release, entered, skipped = threading.Event(), threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -80,9 +80,9 @@ def test_a_hanging_call_does_not_keep_the_process() -> None:
     code = """
         import asyncio, threading
         from tnfd.clock import SystemClock
-        from tnfd.intake.thread import InboxThread
+        from tnfd.threads import FileThread
         async def main():
-            thread = InboxThread("t", SystemClock())
+            thread = FileThread("t", SystemClock())
             task = asyncio.get_running_loop().create_task(thread.run(threading.Event().wait))
             while thread.busy_since is None:
                 await asyncio.sleep(0.01)
@@ -98,7 +98,7 @@ async def test_a_file_system_that_hangs_is_lost_and_the_heart_goes_on() -> None:
     clock = FakeClock()
     origin = Origin("inbox:test", "test", JobSettings(engines=()))
     intake = InboxIntake(origin, b"/nowhere", IntakeOptions(), MemoryClaims(), clock)
-    thread = InboxThread("t", clock)
+    thread = FileThread("t", clock)
     release = threading.Event()
     loop = asyncio.get_running_loop()
     call = loop.create_task(thread.run(release.wait, 20))
@@ -110,7 +110,7 @@ async def test_a_file_system_that_hangs_is_lost_and_the_heart_goes_on() -> None:
     assert intake.state.heartbeat == clock.monotonic()
     release.set()
     await call
-    clock.advance(1)
+    clock.advance(2)
     await eventually(lambda: clock.sleeping == 1)
     assert "does not answer" not in intake.state.why
     pulse.cancel()
