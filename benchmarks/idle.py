@@ -191,7 +191,7 @@ def main() -> None:
 
 
 def last_start(log: Path) -> float:
-    return max(json.loads(line)["started_at"] for line in log.read_text().splitlines())
+    return max(float(json.loads(line)["started_at"]) for line in log.read_text().splitlines())
 
 
 def report(results: dict[str, Any], file: Path | None) -> None:

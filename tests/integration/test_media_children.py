@@ -21,7 +21,7 @@ from tnfd.media import ChildMedia
 from tnfd.media.keeper import Ended, Keeper
 from tnfd.media.wire import Order
 from tnfd.model import Cut, Encoding
-from tnfd.ports.media import Decoded, MediaEvent, PrepareRequest, Probed
+from tnfd.ports.media import Decoded, Media, MediaEvent, PrepareRequest, Probed
 from tnfd.testing import FakeClock
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc or needs prctl")
@@ -86,6 +86,11 @@ async def test_recording_is_prepared(media: ChildMedia, short_fd: int, scratch: 
     assert cut.size_bytes == (scratch / "0000.ogg").stat().st_size
     assert make.seconds_of(scratch / cut.file) == pytest.approx(2.0, abs=0.1)
     assert decoded == Decoded(cut.end_sample, 0)
+
+
+def test_it_is_what_the_port_asks_for() -> None:
+    port: Media = ChildMedia(clock=SystemClock())
+    assert isinstance(port, ChildMedia)
 
 
 async def test_child_s_fault_arrives(media: ChildMedia, tmp_path: Path, scratch: Path) -> None:

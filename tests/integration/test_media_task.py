@@ -73,6 +73,8 @@ KINDS = [
     ("webm", "libopus", "matroska", "opus", 48_000, "mono", 0.03),
     ("mkv", "ac3", "matroska", "ac3", 48_000, "stereo", 0.05),
     ("aac", "aac", "aac", "aac", 16_000, "mono", 0.2),
+    ("mov", "aac", "mov", "aac", 16_000, "mono", 0.07),
+    ("3gp", "aac", "3gp", "aac", 16_000, "mono", 0.07),
     ("aiff", "pcm_s16be", "aiff", "pcm_s16be", 8_000, "mono", 0.0),
 ]
 
@@ -222,6 +224,20 @@ def test_bad_packets_are_counted_and_skipped(prepare: Prepare, tmp_path: Path) -
     _, cut, decoded = parts(prepare(path))
     assert decoded.bad_packets > 0
     assert cut.duration_s == pytest.approx(6.0, abs=0.4)  # silence stands in for what is lost
+
+
+def test_codec_that_nobody_knows_is_corrupt(prepare: Prepare, tmp_path: Path) -> None:
+    path = make.wav(tmp_path / "odd.wav", 0.5)
+    data = bytearray(path.read_bytes())
+    data[20:22] = b"\x34\x12"
+    path.write_bytes(data)
+    with pytest.raises(Fault, match=r"media\.corrupt.*no decoder"):
+        prepare(path)
+
+
+def test_reading_that_fails_is_no_fault_of_the_file(prepare: Prepare, tmp_path: Path) -> None:
+    with pytest.raises(Fault, match=r"source\.io.*Is a directory"):
+        prepare(tmp_path)
 
 
 def test_nothing_decodable_is_corrupt(prepare: Prepare, tmp_path: Path, scratch: Path) -> None:

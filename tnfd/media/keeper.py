@@ -19,7 +19,7 @@ from tnfd.media.wire import RECORD_BYTES, Op, Record
 # What the nursery's Python and its libraries need to start; above all no keys and no proxies.
 _PASSED_ON = (
     "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH",
-    "PYTHONHOME", "TZ",
+    "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX",
 )  # fmt: skip
 
 
@@ -183,7 +183,6 @@ def nursery_environment() -> dict[str, str]:
     """The nursery's whole environment; the module path is the daemon's own."""
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     environment["OPENBLAS_NUM_THREADS"] = "1"  # 40 MB of address space a thread
     environment["MALLOC_ARENA_MAX"] = "2"  # glibc: 64 MB of address space an arena
     return environment

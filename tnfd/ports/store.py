@@ -117,6 +117,10 @@ class QueueStore(Protocol):
         """End a lease; None: it had been lost, nothing was written."""
         ...
 
+    async def reclaim(self) -> list[str]:
+        """Requeue what this process holds leases on; for a queue that starts anew after a crash of its own."""
+        ...
+
     async def bury_dead(self) -> list[str]:
         """Requeue the jobs that dead processes left running, book their open requests; return the jobs."""
         ...

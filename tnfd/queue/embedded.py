@@ -80,6 +80,9 @@ class EmbeddedQueue:
 
     async def run(self, handler: Handler) -> None:
         """Work until drained; cancelled, everything in progress is released first."""
+        self._ids = asyncio.Queue(self._ids.maxsize)
+        self._handed.clear()
+        await self._store.reclaim()  # if an earlier run crashed, its leases would be held for ever
         async with asyncio.TaskGroup() as group:
             group.create_task(self._feed(), name="queue.feed")
             for number in range(self._concurrency):

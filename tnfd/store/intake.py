@@ -45,8 +45,7 @@ def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: flo
     remember(connection, ref)
     open_job, same = None, None
     for row in connection.execute(
-        "SELECT id, state, sha256, size_bytes FROM job WHERE root = ? AND rel = ? ORDER BY id DESC",
-        (ref.root, ref.rel),
+        "SELECT id, state, sha256, size_bytes FROM job WHERE path = ? ORDER BY id DESC", (ref.path,)
     ):
         if row["state"] == JobState.SETTLING:
             open_job = open_job or row
@@ -103,10 +102,10 @@ def insert(
     job_id = new_ulid(now, os.urandom(10))
     stat, settings = ref.stat, origin.settings
     connection.execute(
-        "INSERT INTO job (id, scope, inbox, root, rel, dev, ino, size_bytes, mtime_ns, ctime_ns, settings,"
-        " profile, engine, state, state_since, seen_at, updated_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'settling', ?, ?, ?)",
-        (job_id, origin.scope, origin.inbox, ref.root, ref.rel, stat.dev, stat.ino, stat.size_bytes,
+        "INSERT INTO job (id, scope, inbox, root, rel, path, dev, ino, size_bytes, mtime_ns, ctime_ns,"
+        " settings, profile, engine, state, state_since, seen_at, updated_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'settling', ?, ?, ?)",
+        (job_id, origin.scope, origin.inbox, ref.root, ref.rel, ref.path, stat.dev, stat.ino, stat.size_bytes,
          stat.mtime_ns, stat.ctime_ns, records.dump(settings), profile, settings.engines[0].name,
          seen_at, seen_at, now),
     )  # fmt: skip
@@ -114,16 +113,16 @@ def insert(
     return job_id
 
 
-def _open_job(connection: sqlite3.Connection, root: bytes, rel: bytes) -> str | None:
+def _open_job(connection: sqlite3.Connection, path: bytes) -> str | None:
     row = connection.execute(
-        "SELECT id FROM job WHERE root = ? AND rel = ? AND state = 'settling' ORDER BY id DESC", (root, rel)
+        "SELECT id FROM job WHERE path = ? AND state = 'settling' ORDER BY id DESC", (path,)
     ).fetchone()
     return None if row is None else str(row["id"])
 
 
 def settling(connection: sqlite3.Connection, origin: Origin, ref: FileRef, seen_at: float, now: float) -> str:
     """Show a file that may still be growing."""
-    job_id = _open_job(connection, ref.root, ref.rel)
+    job_id = _open_job(connection, ref.path)
     if job_id is None:
         return insert(connection, origin, ref, seen_at, profile_of(origin.settings), now)
     jobs.refresh_stat(connection, job_id, ref.stat)
@@ -136,12 +135,12 @@ def refuse(
 ) -> Claim:
     """Record a file that failed before its content was known; looked at again once its stat changes."""
     remember(connection, ref)
-    job_id = _open_job(connection, ref.root, ref.rel)
+    job_id = _open_job(connection, ref.path)
     if job_id is None:
         row = connection.execute(
-            "SELECT id, error FROM job WHERE root = ? AND rel = ? AND state = 'failed' AND sha256 IS NULL"
+            "SELECT id, error FROM job WHERE path = ? AND state = 'failed' AND sha256 IS NULL"
             " ORDER BY id DESC",
-            (ref.root, ref.rel),
+            (ref.path,),
         ).fetchone()
         error = None if row is None else records.load_error(row["error"])
         if error is not None and error.code == fault.code:
@@ -156,7 +155,7 @@ def gone(connection: sqlite3.Connection, root: bytes, rels: Sequence[bytes], now
     """Files that left while settling."""
     ids = []
     for rel in rels:
-        job_id = _open_job(connection, root, rel)
+        job_id = _open_job(connection, os.path.join(root, rel))
         if job_id is not None:
             jobs.move(connection, job_id, JobState.VANISHED, now, "vanished", "")
             ids.append(job_id)

@@ -178,6 +178,10 @@ class SqliteStore:
         """See ``ports.store.QueueStore``."""
         return await self._writer.run(lambda c: work.finish(c, lease, outcome, self._now()))
 
+    async def reclaim(self) -> list[str]:
+        """See ``ports.store.QueueStore``."""
+        return await self._writer.run(lambda c: work.reap(c, [self._owner], self._now()))
+
     # -- work --------------------------------------------------------------------------------------
 
     async def save_media(self, lease: Lease, media: MediaInfo) -> None:

@@ -25,23 +25,10 @@ def listing(
         terms.append("j.inbox = ?")
         values.append(inbox)
     if path is not None:
-        places = _below(connection, path)
-        if not places:
-            return []
-        terms.append(f"({' OR '.join(['(j.root = ? AND j.rel = ?)'] * len(places))})")
-        values.extend(part for place in places for part in place)
+        terms.append("j.path = ?")
+        values.append(path)
     values.append(-1 if limit is None else limit)
     return jobs.load(connection, f"WHERE {' AND '.join(terms)} ORDER BY j.id DESC LIMIT ?", values)
-
-
-def _below(connection: sqlite3.Connection, path: bytes) -> list[tuple[bytes, bytes]]:
-    """(root, relative path) of an absolute path below each root that holds it."""
-    found = []
-    for (root,) in connection.execute("SELECT DISTINCT root FROM job"):
-        base = root.rstrip(b"/") + b"/"
-        if path.startswith(base):
-            found.append((root, path[len(base) :]))
-    return found
 
 
 def by_prefix(connection: sqlite3.Connection, prefix: str) -> list[str]:

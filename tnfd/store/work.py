@@ -294,7 +294,7 @@ def reserve_status(connection: sqlite3.Connection, job_id: str, folder: bytes, n
     """Reserve a status file's name; the former job of the same path hands it over."""
     connection.execute(
         "DELETE FROM output WHERE folder = ? AND folded = ? AND format = 'status' AND job IN"
-        " (SELECT o.id FROM job AS o JOIN job AS j ON j.root = o.root AND j.rel = o.rel"
+        " (SELECT o.id FROM job AS o JOIN job AS j ON j.path = o.path"
         "  WHERE j.id = ? AND o.id < j.id)",
         (folder, fold(name), job_id),
     )

@@ -43,6 +43,7 @@ CREATE TABLE job (
     inbox          TEXT    NOT NULL,
     root           BLOB    NOT NULL,
     rel            BLOB    NOT NULL,
+    path           BLOB    NOT NULL,              -- absolute: one file has one job, whoever found it
     dev            INTEGER NOT NULL,
     ino            INTEGER NOT NULL,
     size_bytes     INTEGER NOT NULL,
@@ -77,7 +78,7 @@ CREATE TABLE job (
 ) STRICT;
 
 CREATE INDEX job_ready ON job (scope, priority DESC, failures, id) WHERE state = 'queued';
-CREATE INDEX job_path ON job (root, rel);
+CREATE INDEX job_path ON job (path);
 CREATE INDEX job_transcription ON job (transcription);
 CREATE INDEX job_state ON job (state, id);
 CREATE INDEX job_status ON job (updated_at) WHERE revision <> status_revision;
