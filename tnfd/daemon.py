@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -26,6 +26,7 @@ from tnfd.ports.clock import Clock
 from tnfd.ports.queue import LookAgain, Outcome, Retry, Wait
 from tnfd.ports.store import Finished
 from tnfd.rules.names import for_terminal, printable
+from tnfd.rules.status import moment
 from tnfd.store.presence import lock_daemon
 from tnfd.supervise import Service, Supervisor, dump_tasks
 from tnfd.wiring import House, build_intake, build_queue, open_house, prepare_state_dir, scope_of
@@ -70,7 +71,6 @@ class _Daemon:
         self._supervisor = Supervisor(self._clock)
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
-        self._queue_ended = asyncio.Event()
         self._status_due = asyncio.Event()
         self._exit = 0
         self._since = self._clock.now()
@@ -110,11 +110,7 @@ class _Daemon:
         return watch
 
     async def _work(self) -> None:
-        try:
-            await self._queue.run(self._house.handler)
-        finally:
-            if self._stop.is_set():
-                self._queue_ended.set()
+        await self._queue.run(self._house.handler)
 
     async def _announce(self) -> None:
         for ready in self._ready.values():
@@ -128,8 +124,7 @@ class _Daemon:
             workers=self._house.config.daemon.workers,
             state_dir=str(self._house.config.daemon.state_dir),
         )
-        await self._stop.wait()
-        await self._queue_ended.wait()
+        await asyncio.Event().wait()  # until it is ended
 
     async def _listen(self) -> None:
         """Carry out commands; now and then look for processes that died."""
@@ -173,13 +168,13 @@ class _Daemon:
         grace_s = self._house.config.daemon.shutdown_grace_s
         _log.info("daemon.stopping", in_work=len(self._queue.in_work), grace_s=grace_s)
         self._supervisor.drain()
-        self._supervisor.end(*self._intakes)
+        self._supervisor.end("ready", *self._intakes)
         self._queue.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await _first(self._queue_ended, self._abort)
+                await _first(self._supervisor.ended("queue"), self._abort.wait())
         self._supervisor.end("queue")
-        await self._queue_ended.wait()
+        await self._supervisor.ended("queue")
         faultpoints.reach("daemon.drained")
         while await self._house.keeper.catch_up(self._scopes):
             pass
@@ -213,7 +208,12 @@ class _Daemon:
             )  # fmt: skip
         elif isinstance(outcome, Wait):
             waiting = outcome.waiting
-            log.info("job.waiting", reason=str(waiting.reason), until=waiting.until, detail=waiting.detail)
+            log.info(
+                "job.waiting",
+                reason=str(waiting.reason),
+                until=None if waiting.until is None else moment(waiting.until),
+                detail=waiting.detail,
+            )
         elif job.state is JobState.FAILED and job.error is not None:
             log.warning(
                 "job.failed", code=job.error.code, reason=job.error.message, hint=job.error.hint,
@@ -230,6 +230,8 @@ class _Daemon:
                 cost_usd=round(job.usage.cost_usd, 4),
                 flags=",".join(job.flags) or None,
             )
+        elif isinstance(outcome, LookAgain):
+            log.info("job.released", state=str(job.state), reason="the file changed")
         else:
             log.info("job.released", state=str(job.state))
 
@@ -248,7 +250,7 @@ class _Daemon:
             stale.append("dispatcher")
         return {
             "pid": os.getpid(),
-            "since": f"{self._since:%Y-%m-%dT%H:%M:%SZ}",
+            "since": moment(self._since),
             "stale": stale,
             "inboxes": [
                 {
@@ -296,16 +298,10 @@ class _Daemon:
             _log.warning("daemon.dump", **entry)
 
 
-async def _first(*events: asyncio.Event) -> None:
-    """Return when any of the events is set."""
+async def _first(*facts: Coroutine[Any, Any, object]) -> None:
+    """Return when any of these has come true."""
     async with asyncio.TaskGroup() as group:
-        found = asyncio.Event()
-
-        async def wait_for(event: asyncio.Event) -> None:
-            await event.wait()
-            found.set()
-
-        tasks = [group.create_task(wait_for(event)) for event in events]
-        await found.wait()
+        tasks = [group.create_task(fact) for fact in facts]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()

@@ -5,11 +5,14 @@ Everything goes to stderr. Under journald (``JOURNAL_STREAM``) each line carries
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
@@ -24,17 +27,37 @@ def mask(text: str) -> str:
     return _SECRET.sub("***", text)
 
 
+_FIRST = ("timestamp", "level", "event", "job", "file")
+
+
+def _in_order(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What everybody looks for comes first; what is not known is left out."""
+    first = {key: event[key] for key in _FIRST if key in event}
+    return {key: value for key, value in {**first, **event}.items() if value is not None}
+
+
 def _mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = mask(value)
+        event[key] = _masked(value)
     return event
+
+
+def _masked(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    if isinstance(value, Mapping):
+        return {str(key): _masked(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(item) for item in value]
+    return mask(str(value))
 
 
 def _console(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     """``16:02:11 info  job.finished  file=talk.mp3 took_s=3.1``; control characters are escaped."""
     at, level, name = event.pop("timestamp"), event.pop("level"), event.pop("event")
-    trace = event.pop("exception", "")
+    trace = "\n".join(map(_visible, event.pop("exception", "").split("\n")))
     pairs = " ".join(f"{key}={_plain(value)}" for key, value in event.items() if value is not None)
     line = f"{at} {level:<7} {name:<16} {pairs}".rstrip()
     return f"{line}\n{trace}" if trace else line
@@ -42,8 +65,13 @@ def _console(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str
 
 def _plain(value: object) -> str:
     text = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-    text = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    text = _visible(text)
     return f'"{text}"' if " " in text or not text else text
+
+
+def _visible(text: str) -> str:
+    """A line in which nothing acts on a terminal."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 class _Lines:
@@ -60,8 +88,15 @@ class _Lines:
         try:
             self._stream.write(message + "\n")
             self._stream.flush()
-        except OSError:
-            return  # the terminal or pipe is gone; work goes on, and there is nowhere to say it
+        except (OSError, ValueError) as error:
+            # The terminal or pipe is gone, or the disk is full; work goes on, there is nowhere to say it.
+            if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO):
+                self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Nobody will ever read again; what is left in the buffer must not spoil the exit code (120)."""
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())
 
     def __getattr__(self, level: str) -> Any:
         return lambda message: self._write(level, message)
@@ -69,7 +104,9 @@ class _Lines:
 
 def configure(log_format: str, level: str, *, environ: Mapping[str, str] = os.environ) -> None:
     """Set logging up: ``log_format`` is auto, console or json; auto is console on a terminal."""
-    stream, journal = sys.stderr, "JOURNAL_STREAM" in environ
+    # Started without a stderr there is none: Python then has None there.
+    stream: TextIO = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    journal = "JOURNAL_STREAM" in environ
     as_json = log_format == "json" or (log_format == "auto" and (journal or not stream.isatty()))
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -77,6 +114,7 @@ def configure(log_format: str, level: str, *, environ: Mapping[str, str] = os.en
         structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json, key="timestamp"),
         structlog.processors.format_exc_info,
         _mask_secrets,
+        _in_order,
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer() if as_json else _console],

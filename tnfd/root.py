@@ -37,6 +37,11 @@ def fault_of_open(error: OSError) -> Fault:
     return Fault("source.io", detail)
 
 
+def _refuse_dots(part: bytes) -> None:
+    if part == b"..":
+        raise OSError(errno.EINVAL, "'..' in a path below a root")
+
+
 class Root:
     """An open folder. A context manager; all methods block and belong into the inbox's own thread.
 
@@ -99,8 +104,7 @@ class Root:
             for part in rel.split(b"/"):
                 if part in (b"", b"."):
                     continue
-                if part == b"..":
-                    raise OSError(errno.EINVAL, "'..' in a path below a root")
+                _refuse_dots(part)
                 if create:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(part, dir_fd=fd)
@@ -121,6 +125,7 @@ class Root:
         folder, _, name = rel.rpartition(b"/")
         try:
             with self.directory(folder) as parent:
+                _refuse_dots(name)
                 # Looking first keeps an open() from waking a device or a pipe's writer; what counts
                 # is the look after opening.
                 if not stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
@@ -146,6 +151,7 @@ class Root:
         folder, _, name = rel.rpartition(b"/")
         try:
             with self.directory(folder) as parent:
+                _refuse_dots(name)
                 return os.stat(name, dir_fd=parent, follow_symlinks=False)
         except OSError as error:
             if error.errno in _GONE or error.errno in _NOT_REGULAR:

@@ -56,6 +56,11 @@ class Supervisor:
             if task is not None and not task.done() and not task.cancelling():
                 task.cancel()
 
+    async def ended(self, name: str) -> None:
+        """Return once a service will not run again."""
+        if (task := self._tasks.get(name)) is not None:
+            await asyncio.wait({task})
+
     async def run(self, services: Iterable[Service]) -> None:
         """Run all services; return when each has ended after ``drain``.
 
@@ -74,27 +79,34 @@ class Supervisor:
         attempt = 0
         while True:
             started = self._clock.monotonic()
+            crash: BaseException | None = None
             try:
                 await service.run()
-            except asyncio.CancelledError:
-                if self._draining:
-                    return  # ended on purpose
-                raise
-            except StoreUnusable:
-                raise
-            except Exception as error:  # noqa: BLE001 - logged, counted, restarted
-                _log.exception("service.crashed", service=service.name)
-                crash: Exception | None = error
-            else:
-                if self._draining:
-                    return
-                _log.error("service.crashed", service=service.name, reason="it returned")
-                crash = None
+            except asyncio.CancelledError as error:
+                if _is_cancelled() and not self._draining:
+                    raise
+                crash = error
+            except Exception as error:
+                if (unusable := _unusable(error)) is not None:
+                    raise unusable from error
+                crash = error
+            if self._was_to_end(service, crash):
+                return
             attempt = 1 if self._clock.monotonic() - started > WINDOW_S else attempt + 1
             self._count(service, crash)
             await self._clock.sleep(full_jitter_s(attempt, 0.2, 10.0, 1.0))
 
-    def _count(self, service: Service, crash: Exception | None) -> None:
+    def _was_to_end(self, service: Service, crash: BaseException | None) -> bool:
+        """Log how a service ended; True if it need not run again."""
+        if isinstance(crash, Exception):
+            _log.error("service.crashed", service=service.name, exc_info=crash)
+            return _is_cancelled() or (self._draining and service.restart)
+        if not self._draining:
+            reason = "it returned" if crash is None else "it cancelled itself"
+            _log.error("service.crashed", service=service.name, reason=reason)
+        return self._draining
+
+    def _count(self, service: Service, crash: BaseException | None) -> None:
         now = self._clock.monotonic()
         self._crashes.append(now)
         while self._crashes and now - self._crashes[0] > WINDOW_S:
@@ -105,13 +117,34 @@ class Supervisor:
             ) from crash
 
 
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _unusable(error: BaseException) -> StoreUnusable | None:
+    """The lost database in an error, or among those that a group of tasks raised together."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_unusable, error.exceptions)), None)
+    return error if isinstance(error, StoreUnusable) else None
+
+
 def dump_tasks() -> list[dict[str, Any]]:
-    """All tasks of the running loop and the line each waits at."""
-    dump = []
-    for task in asyncio.all_tasks():
-        frames = task.get_stack(limit=8)
-        where = [
-            f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}" for frame in frames
-        ]
-        dump.append({"task": task.get_name(), "waits_at": where})
+    """All tasks of the running loop and the lines at which each waits, outermost first."""
+    dump = [{"task": task.get_name(), "waits_at": _waits_at(task)} for task in asyncio.all_tasks()]
     return sorted(dump, key=lambda entry: str(entry["task"]))
+
+
+def _waits_at(task: asyncio.Task[Any]) -> list[str]:
+    # Task.get_stack() gives the outermost frame of a suspended coroutine alone.
+    lines: list[str] = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        kind = next((kind for kind in ("cr", "ag", "gi") if hasattr(awaited, f"{kind}_frame")), None)
+        if kind is None:
+            break
+        if (frame := getattr(awaited, f"{kind}_frame")) is not None:
+            code = frame.f_code
+            lines.append(f"{code.co_filename}:{frame.f_lineno} {code.co_qualname}")
+        awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+    return lines

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-async def through(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` to its end in a task of its own; a cancellation meanwhile is raised afterwards."""
+async def through(work: Coroutine[Any, Any, T], undo: Callable[[T], Awaitable[object]] | None = None) -> T:
+    """Run ``work`` to its end in a task of its own; a cancellation meanwhile is raised afterwards.
+
+    ``undo`` then gets the result that nobody will see.
+    """
     task = asyncio.ensure_future(work)  # noqa: TID251 - ends within this call
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -19,7 +22,9 @@ async def through(work: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        task.exception()  # it has been dealt with by whoever cancelled
+        failed = task.exception()  # has been dealt with by whoever cancelled
+        if failed is None and undo is not None:
+            await undo(task.result())
         raise cancelled
     return task.result()
 

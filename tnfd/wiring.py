@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,13 @@ from tnfd.pipeline.gate import Gate
 from tnfd.pipeline.handler import JobHandler
 from tnfd.pipeline.statusfiles import StatusKeeper
 from tnfd.pipeline.transcribe import Transcriber
+from tnfd.ports.batch import Former
 from tnfd.ports.claims import Origin
 from tnfd.ports.clock import Clock
 from tnfd.ports.engine import Engine
+from tnfd.ports.progress import Progress
 from tnfd.queue.embedded import EmbeddedQueue, OnFinished
+from tnfd.store import batch, database
 from tnfd.store.ledger import Budget
 from tnfd.store.sqlite import SqliteStore
 
@@ -44,6 +47,7 @@ class House:
     clock: Clock
     store: SqliteStore
     engines: Mapping[str, Engine]
+    media: ChildMedia
     transcriber: Transcriber
     handler: JobHandler
     keeper: StatusKeeper
@@ -101,7 +105,14 @@ async def open_store(config: Config, clock: Clock, *, kind: str) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def open_house(config: Config, environ: Mapping[str, str], clock: Clock) -> AsyncIterator[House]:
+async def open_house(
+    config: Config,
+    environ: Mapping[str, str],
+    clock: Clock,
+    *,
+    kind: str = "daemon",
+    progress: Progress | None = None,
+) -> AsyncIterator[House]:
     """Open everything that the pipeline needs; on leaving, all of it is closed.
 
     Raises:
@@ -109,7 +120,7 @@ async def open_house(config: Config, environ: Mapping[str, str], clock: Clock) -
     """
     daemon = config.daemon
     async with contextlib.AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(config, clock, kind="daemon"))
+        store = await stack.enter_async_context(open_store(config, clock, kind=kind))
         scratch = daemon.state_dir / "scratch"
         scratch.mkdir(mode=0o700, exist_ok=True)
         files = FileThreads(clock)
@@ -119,16 +130,20 @@ async def open_house(config: Config, environ: Mapping[str, str], clock: Clock) -
             engines[name] = await stack.enter_async_context(build_engine(engine, environ, clock))
         media = await stack.enter_async_context(ChildMedia(clock=clock))
         outputs = LocalOutputs(clock)
-        gate = Gate(store, clock)
-        transcriber = Transcriber(store, gate, media, engines, files, scratch, workers=daemon.workers)
+        gate = Gate(store, clock, progress)
+        transcriber = Transcriber(
+            store, gate, media, engines, files, scratch, workers=daemon.workers, progress=progress
+        )
         policy = RetryPolicy(daemon.max_attempts, *daemon.backoff_s)
-        handler = JobHandler(transcriber, Deliverer(store, outputs, files), clock, policy)
+        handler = JobHandler(transcriber, Deliverer(store, outputs, files, progress), clock, policy)
         keeper = StatusKeeper(store, outputs, files, clock, instance=socket.gethostname())
-        yield House(config, clock, store, engines, transcriber, handler, keeper, scratch)
+        yield House(config, clock, store, engines, media, transcriber, handler, keeper, scratch)
 
 
-def build_queue(house: House, scopes: tuple[str, ...], on_finished: OnFinished) -> EmbeddedQueue:
-    """The embedded queue: ``workers`` files at work, and a few more being prepared or written.
+def build_queue(
+    house: House, scopes: tuple[str, ...], on_finished: OnFinished, *, ahead: int = 0
+) -> EmbeddedQueue:
+    """The embedded queue: ``workers`` files at work, and ``ahead`` more being prepared or written.
 
     What is prepared ahead keeps the engine's slots busy while a finished file is being written.
     """
@@ -137,10 +152,25 @@ def build_queue(house: House, scopes: tuple[str, ...], on_finished: OnFinished) 
         house.store,
         house.clock,
         scopes=scopes,
-        concurrency=workers + max(_MIN_AHEAD, workers // 4),
+        concurrency=workers + max(_MIN_AHEAD, workers // 4, ahead),
         size=house.config.daemon.queue_slots,
         on_finished=on_finished,
     )
+
+
+def read_formers(config: Config, folders: Sequence[bytes]) -> dict[bytes, list[Former]]:
+    """Jobs that files below some folders have already, newest first, by absolute path; changes nothing.
+
+    Raises:
+        StoreUnusable: there is a database, and it cannot be read.
+    """
+    path = config.daemon.state_dir / database.FILE_NAME
+    found: dict[bytes, list[Former]] = {}
+    if path.exists():
+        with contextlib.closing(database.open_database(path, writable=False)) as connection:
+            for folder in folders:
+                found.update(batch.formers(connection, folder))
+    return found
 
 
 def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None]) -> InboxIntake:

@@ -273,7 +273,7 @@ async def test_nursery_rests_after_a_while_and_comes_back(short_fd: int, scratch
         await clock.advance(59.0)
         await events_of(media, short_fd, request(scratch))  # the minute starts anew
         await clock.advance(59.0)
-        assert media.nursery_pid == nursery.pid
+        assert nursery.is_running()
         await clock.advance(2.0)
         assert media.nursery_pid is None
         assert len(await events_of(media, short_fd, request(scratch))) == 3
@@ -432,6 +432,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3] == "stay"))
 
 def parent(*arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # coverage loads what the daemon never does
     command = [sys.executable, "-W", "error", "-c", PARENT, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 

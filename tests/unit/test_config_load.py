@@ -251,8 +251,8 @@ path = "{inbox}/missing"
 formats = [
   "txt",
   "foo",
-  "md",
 ]
+speakers = "engine"
 settle_s = 0.1
 name_format = "{{stm}}.{{ext}}"
 exclude = ["ok/**", "a["]
@@ -272,8 +272,8 @@ daily_usd = -1
         (4, "daemon.queue_sise"),
         (5, "daemon.backoff_s"),
         (7, "inbox[0].path"),
-        (8, "inbox[0].formats"),
         (10, "inbox[0].formats"),
+        (12, "inbox[0].speakers"),
         (13, "inbox[0].settle_s"),
         (14, "inbox[0].name_format"),
         (15, "inbox[0].exclude"),
@@ -288,7 +288,7 @@ daily_usd = -1
     assert 'did you mean "queue_size"?' in words
     assert 'did you mean "openai"?' in words
     assert "it belongs to [daemon]" in words
-    assert "not available yet in this version: md" in words
+    assert "not available yet in this version: \"engine\"" in words
 
 
 @pytest.mark.parametrize(
@@ -513,7 +513,6 @@ def test_a_given_name_is_kept_and_the_default_gives_way(load: Load, tmp_path: Pa
 
 
 NOT_BUILT = {
-    "inbox.formats": 'formats = ["vtt"]',
     "inbox.engine": 'engine = ["openai", "sphinx"]',
     "inbox.skip_existing_outputs": "skip_existing_outputs = true",
     "inbox.speakers": 'speakers = "engine"',
@@ -521,7 +520,7 @@ NOT_BUILT = {
     "inbox.done_dir": 'done_dir = "finished"',
     "inbox.failed_dir": 'failed_dir = "broken"',
     "engine.type": '[engines.x]\ntype = "whisper"',
-    "engine.requests_per_minute": "[engines.x]\ntype = \"openai\"\nrequests_per_minute = 5",
+    "engine.requests_per_minute": '[engines.x]\ntype = "openai"\nrequests_per_minute = 5',
     "privacy.local_only": "[privacy]\nlocal_only = true",
     "retention.transcripts_days": "[retention]\ntranscripts_days = 3",
 }

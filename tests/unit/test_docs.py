@@ -12,6 +12,7 @@ import typer
 from docs.make_errors import TARGET, render
 from tnfd import __version__
 from tnfd.cli import app
+from tnfd.config.schema import CONTRACT_FORMATS, FORMATS
 from tnfd.errors import CODES
 from tnfd.model import JobState, WaitReason
 
@@ -60,6 +61,11 @@ def test_readme_configuration_snippets_are_toml() -> None:
     assert snippets
     for snippet in snippets:
         assert tomllib.loads(snippet)
+
+
+def test_readme_says_which_formats_are_not_there_yet() -> None:
+    missing = _text("README.md").partition("## Not there yet")[2].partition("\n## ")[0]
+    assert {name for name in CONTRACT_FORMATS if f"`{name}`" in missing} == {*CONTRACT_FORMATS} - {*FORMATS}
 
 
 def test_architecture_draws_every_room() -> None:

@@ -252,10 +252,6 @@ def _other_than(default: object) -> Callable[[Any], str | None]:
     return refused
 
 
-def _formats_not_yet(value: tuple[str, ...]) -> str | None:
-    return ", ".join(name for name in value if name not in FORMATS) or None
-
-
 def _more_than_one(value: tuple[str, ...]) -> str | None:
     return "a list of several engines" if len(value) > 1 else None
 
@@ -267,7 +263,6 @@ def _whisper(value: str) -> str | None:
 # Schema key -> what of a valid value is not built yet (None: nothing). A setting is refused rather than
 # ignored; whoever builds one deletes its row.
 NOT_YET: dict[str, Callable[[Any], str | None]] = {
-    "inbox.formats": _formats_not_yet,
     "inbox.engine": _more_than_one,
     "inbox.skip_existing_outputs": _other_than(False),
     "inbox.speakers": _other_than("off"),

@@ -10,6 +10,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import signal
 import struct
 import sys
 import tempfile
@@ -78,8 +79,8 @@ class SphinxEngine:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._closed = True
-        if self._child is not None and self._child.returncode is None:
-            self._child.kill()  # whoever still waits for its answer gets a fault now
+        if self._child is not None:
+            _kill(self._child)  # whoever still waits for its answer gets a fault now
         async with self._turn:
             await self._end()
 
@@ -187,8 +188,7 @@ class SphinxEngine:
             stderr.close()
         if child is None:
             return
-        with suppress(ProcessLookupError):
-            child.kill()
+        _kill(child)
         if child.stdin is not None:
             child.stdin.close()
         await child.wait()
@@ -200,6 +200,14 @@ class SphinxEngine:
         self._stderr.seek(max(0, size - 2000))
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
         return clean(lines[-1]) if lines else ""
+
+
+def _kill(child: Process) -> None:
+    # Not by Process.kill(): it looks for the exit status first, and takes it from whoever waits for it
+    # (subprocess.Popen.send_signal polls; asyncio then warns of an unknown child process).
+    if child.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
 
 
 def _is_english(language: str) -> bool:

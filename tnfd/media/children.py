@@ -60,6 +60,14 @@ class ChildMedia:
             # Not our caller's exception: the group would wrap it.
             await self._tasks.__aexit__(None, None, None)
 
+    async def warm(self) -> None:
+        """Start the nursery ahead of the first recording; it ends with this context at the latest.
+
+        Raises:
+            Fault: ``media.crashed``.
+        """
+        await self._keeper.start()
+
     @contextlib.asynccontextmanager
     async def prepare(
         self, source_fd: int, request: PrepareRequest

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -66,9 +67,7 @@ class Keeper:
         Raises:
             Fault: ``media.crashed`` if there is no nursery to be had.
         """
-        async with self._starting:
-            if self._control is None:
-                await self._start()
+        await self.start()
         assert self._control is not None  # noqa: S101  no await since
         ours, theirs = socket.socketpair()
         try:
@@ -87,6 +86,16 @@ class Keeper:
         self._children[child.task] = child
         return child
 
+    async def start(self) -> None:
+        """See to it that there is a nursery; it loads its libraries by itself.
+
+        Raises:
+            Fault: ``media.crashed``.
+        """
+        async with self._starting:
+            if self._control is None:
+                await self._start()
+
     def kill(self, child: Child) -> None:
         """Kill a child if it still runs; ``ended`` follows."""
         if child.ended.done() or self._control is None:
@@ -98,9 +107,7 @@ class Keeper:
 
     def abandon(self) -> None:
         """Kill a nursery that does not answer; its children die with it, all ``ended`` are set."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        self._kill()
         self._lose()
 
     async def stop(self) -> None:
@@ -172,11 +179,17 @@ class Keeper:
 
     async def _bury(self) -> None:
         """Wait for the process of a nursery that was lost."""
+        self._kill()
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
             await self._process.wait()
             self._process = None
+
+    def _kill(self) -> None:
+        # Not by Process.kill(): it looks for the exit status first, and takes it from whoever waits for it
+        # (subprocess.Popen.send_signal polls; asyncio then warns of an unknown child process).
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
 
 def nursery_environment() -> dict[str, str]:

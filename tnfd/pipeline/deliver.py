@@ -6,6 +6,7 @@ that tnfd did not write or that somebody has edited since.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import os
@@ -13,22 +14,27 @@ from collections.abc import Iterator
 
 from tnfd import faultpoints
 from tnfd.errors import NameTaken
-from tnfd.model import OutputFile, Transcript
+from tnfd.model import Job, OutputFile, Transcript
 from tnfd.pipeline.files import FileThreads, Place, check_settled, place_of
 from tnfd.ports.outputs import Outputs
+from tnfd.ports.progress import Progress, Stage, Unheard
 from tnfd.ports.queue import Lease
 from tnfd.ports.store import WorkStore
 from tnfd.rules.formats import RENDERERS, RenderInput
 from tnfd.rules.names import candidate_names, edited_names, fold
+from tnfd.rules.status import moment_of_ns
 
 
 class Deliverer:
     """Writes a job's outputs."""
 
-    def __init__(self, store: WorkStore, outputs: Outputs, files: FileThreads) -> None:
+    def __init__(
+        self, store: WorkStore, outputs: Outputs, files: FileThreads, progress: Progress | None = None
+    ) -> None:
         self._store = store
         self._outputs = outputs
         self._files = files
+        self._progress = progress or Unheard()
 
     async def deliver(self, lease: Lease, transcript: Transcript) -> None:
         """Write every format; return when each was read back from disk and recorded.
@@ -38,18 +44,21 @@ class Deliverer:
             LeaseLost: somebody else does this.
         """
         job, place = lease.job, place_of(lease.job)
+        self._progress.reached(job.id, Stage.WRITING)
         # The outputs take the source's permissions, and a source that left meanwhile gets none.
         source_stat = await self._files.run(job.source.root, check_settled, job.source)
         await self._files.run(place.root, self._sweep, place, job.id)
-        engine = lease.transcription.engine or (job.settings.engines[0] if transcript.text else None)
-        given = RenderInput(transcript, job.source.name, job.sha256 or "", engine)
+        # What the store knows by now, not what the lease began with: after a crash it gives the same bytes.
+        known = await self._store.job(job.id) or job
+        engine = known.engine or (job.settings.engines[0] if transcript.text else None)
+        given = RenderInput(transcript, job.source.name, job.sha256 or "", engine, _recorded_at(known))
         kept = {
             output.format: output
             for folder, output in await self._store.outputs(job.id)
             if folder == place.path
         }
         for format in job.settings.formats:
-            data = RENDERERS[format](given)
+            data = await asyncio.to_thread(RENDERERS[format], given)
             await self._one(lease, place, format, data, kept.get(format), transcript, source_stat)
 
     def _sweep(self, place: Place, job_id: str) -> None:
@@ -130,3 +139,9 @@ class Deliverer:
         with place.open() as fd:
             on_disk = self._outputs.digest(fd, row.name) if row is not None else None
             return on_disk, self._outputs.taken(fd), self._outputs.name_limit(fd)
+
+
+def _recorded_at(job: Job) -> str | None:
+    """Return the moment of recording, or that of the file's last change, which for a recorder is its end."""
+    told = job.media.recorded_at if job.media else None
+    return told or moment_of_ns(job.source.stat.mtime_ns)

@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -18,6 +20,7 @@ from tnfd.model import Waiting, WaitReason
 from tnfd.ports.clock import Clock
 from tnfd.ports.engine import Engine
 from tnfd.ports.ledger import Ask, Closed, Granted, Ledger, Refusal, Refused
+from tnfd.ports.progress import Progress, Stage, Unheard
 from tnfd.through import through
 
 _log = structlog.get_logger("tnfd.gate")
@@ -30,6 +33,9 @@ _REASON = {
     Refusal.PAUSED: WaitReason.ENGINE_PAUSED,
     Refusal.BUDGET: WaitReason.BUDGET,
 }
+
+
+_CUT_OFF = Fault("source.changed")  # says nothing about the engine
 
 
 class MustWait(Exception):
@@ -47,15 +53,30 @@ class Ticket:
     estimate_usd: float
     cost_usd: float | None = None
 
+    @property
+    def paid_usd(self) -> float:
+        """What was paid, as far as is known."""
+        return self.estimate_usd if self.cost_usd is None else self.cost_usd
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    ask: Ask
+    granted: Granted
+    cost_usd: float
+    fault: Fault | None
+
 
 class Gate:
     """``async with gate.request(...)`` around each request."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, progress: Progress | None = None) -> None:
         self._ledger = ledger
+        self._progress = progress or Unheard()
         self._clock = clock
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._said_budget: str | None = None
+        self._owed: list[_End] = []  # ends that the ledger could not write down
 
     @contextlib.asynccontextmanager
     async def request(self, engine: Engine, *, job: str, inbox: str, audio_s: float) -> AsyncIterator[Ticket]:
@@ -72,25 +93,26 @@ class Gate:
         async with slots:
             granted = await self._enter(ask)
             faultpoints.reach("gate.reserved")
+            self._progress.reached(job, Stage.TRANSCRIBING)
             ticket = Ticket(estimate_usd)
             try:
                 yield ticket
             except Fault as fault:
-                cost = ticket.estimate_usd if fault.maybe_paid else 0.0
+                cost = ticket.paid_usd if fault.maybe_paid or ticket.cost_usd is not None else 0.0
                 closed = await self._leave(ask, granted, cost, fault)
                 if closed.down and fault.fate is Fate.ATTEMPT:
                     raise Fault("engine.down", fault.message) from fault
                 raise
             except BaseException:
                 # Cut off in the middle: whether it was paid is not known, so it counts as paid.
-                await self._leave(ask, granted, ticket.estimate_usd, Fault("source.changed"))
+                await self._leave(ask, granted, ticket.paid_usd, _CUT_OFF)
                 raise
-            cost = ticket.estimate_usd if ticket.cost_usd is None else ticket.cost_usd
-            await self._leave(ask, granted, cost, None)
+            await self._leave(ask, granted, ticket.paid_usd, None)
 
     async def _enter(self, ask: Ask) -> Granted:
         while True:
-            answer = await self._ledger.reserve(ask)
+            await self._close_owed()
+            answer = await through(self._ledger.reserve(ask), partial(self._give_back, ask))
             if isinstance(answer, Granted):
                 return answer
             wait_s = self._wait_s(answer)
@@ -113,8 +135,28 @@ class Gate:
             self._said_budget = key
             _log.warning("budget.reached", detail=answer.detail, until=_iso(answer.until))
 
+    async def _give_back(self, ask: Ask, unseen: Granted | Refused) -> None:
+        """Whoever asked was stopped while the ledger granted it; nothing was sent."""
+        if isinstance(unseen, Granted):
+            await self._leave(ask, unseen, 0.0, _CUT_OFF)
+
     async def _leave(self, ask: Ask, granted: Granted, cost_usd: float, fault: Fault | None) -> Closed:
-        closed = await through(self._ledger.close(granted.reservation, cost_usd=cost_usd, fault=fault))
+        self._progress.spent(ask.job, cost_usd)
+        return await through(self._close(_End(ask, granted, cost_usd, fault)))
+
+    async def _close_owed(self) -> None:
+        for _ in range(len(self._owed)):
+            if self._owed:  # others may do the same meanwhile
+                await through(self._close(self._owed.pop(0)))
+
+    async def _close(self, end: _End) -> Closed:
+        ask, fault = end.ask, end.fault
+        try:
+            closed = await self._ledger.close(end.granted.reservation, cost_usd=end.cost_usd, fault=fault)
+        except Fault as full:  # kept, or its slot and its money would be taken for good
+            self._owed.append(end)
+            _log.warning("gate.not_booked", engine=ask.engine, code=full.code, reason=full.message)
+            return Closed()
         if closed.paused and fault is not None:
             _log.warning(
                 "engine.paused",
@@ -131,5 +173,5 @@ class Gate:
         return closed
 
 
-def _iso(at: object) -> str | None:
-    return None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

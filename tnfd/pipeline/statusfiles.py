@@ -42,14 +42,11 @@ class StatusKeeper:
 
     async def catch_up(self, scopes: Collection[str]) -> int:
         """Write what is behind; return how many status files were dealt with."""
-        due = await self._store.status_due(scopes, limit=_GROUP)
         now = self._clock.monotonic()
         for job_id in [job_id for job_id, at in self._later.items() if at <= now]:
             del self._later[job_id]
         dealt = 0
-        for job, revision in due:
-            if job.id in self._later:
-                continue
+        for job, revision in await self._store.status_due(scopes, limit=_GROUP, without=self._later):
             try:
                 await self._one(job, revision)
                 dealt += 1

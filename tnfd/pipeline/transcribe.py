@@ -29,6 +29,7 @@ from tnfd.pipeline.files import FileThreads, check_settled, open_settled
 from tnfd.pipeline.gate import Gate, MustWait
 from tnfd.ports.engine import Engine, EngineChunk, Hints
 from tnfd.ports.media import Media, PrepareRequest, Probed
+from tnfd.ports.progress import Progress, Stage, Unheard
 from tnfd.ports.queue import Lease
 from tnfd.ports.store import WorkStore
 from tnfd.rules.formats import TIMED
@@ -55,6 +56,7 @@ class Transcriber:
         scratch: Path,
         *,
         workers: int,
+        progress: Progress | None = None,
     ) -> None:
         self._store = store
         self._gate = gate
@@ -63,6 +65,7 @@ class Transcriber:
         self._files = files
         self._scratch = scratch
         self._workers = asyncio.Semaphore(workers)
+        self._progress = progress or Unheard()
         self.sending = 0  # files at this stage
 
     async def transcribe(self, lease: Lease) -> Transcript:
@@ -73,6 +76,8 @@ class Transcriber:
         """
         engine, choice = self._engine(lease)
         cuts, media, samples = await beside(self._prepared(lease, engine), engine.warm())
+        self._progress.measured(lease.job.id, samples / SAMPLE_RATE_HZ)
+        self._waits(lease, len(lease.transcription.results), len(cuts))
         async with self._workers:
             self.sending += 1
             try:
@@ -97,6 +102,9 @@ class Transcriber:
         # The name counts; a model that was changed since is what the user wants now.
         return engine, EngineChoice(engine.name, engine.type, engine.model)
 
+    def _waits(self, lease: Lease, done: int, total: int) -> None:
+        self._progress.reached(lease.job.id, Stage.WAITING, done=done, total=total)
+
     def _folder(self, lease: Lease) -> Path:
         return self._scratch / f"t{lease.transcription.id}"
 
@@ -113,6 +121,7 @@ class Transcriber:
 
     async def _prepare(self, lease: Lease, engine: Engine, folder: Path) -> _Prepared:
         can = engine.capabilities
+        self._progress.reached(lease.job.id, Stage.PREPARING)
         fd, _ = await self._open(lease)
         try:
             await self._store.restart_cuts(lease, can.encoding)
@@ -127,6 +136,7 @@ class Transcriber:
                 async for event in events:
                     if isinstance(event, Probed):
                         media = event.media
+                        self._progress.measured(lease.job.id, media.duration_s or 0.0)
                         await self._store.save_media(lease, media)
                     elif isinstance(event, Cut):
                         cuts.append(event)
@@ -168,6 +178,7 @@ class Transcriber:
             if cut.duration_s < _SHORTEST_S:
                 results[cut.index] = ChunkResult("")
                 continue
+            self._waits(lease, len(results), len(cuts))
             results[cut.index] = await self._ask(lease, engine, choice, cut)
         return results
 

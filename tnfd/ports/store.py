@@ -118,7 +118,7 @@ class QueueStore(Protocol):
         ...
 
     async def reclaim(self) -> list[str]:
-        """Requeue what this process holds leases on; for a queue that starts anew after a crash of its own."""
+        """Requeue what this process holds leases on; for a queue that starts anew after a crash."""
         ...
 
     async def bury_dead(self) -> list[str]:
@@ -152,6 +152,10 @@ class WorkStore(Protocol):
         """Store an answer and what it cost; fixes the transcription's engine."""
         ...
 
+    async def job(self, job_id: str) -> Job | None:
+        """One job, as it stands now."""
+        ...
+
     async def save_transcript(self, lease: Lease, transcript: Transcript) -> None:
         """Store the whole text; copies may now be delivered."""
         ...
@@ -176,8 +180,10 @@ class WorkStore(Protocol):
 class StatusStore(Protocol):
     """What the keeper of status files needs."""
 
-    async def status_due(self, scopes: Collection[str], *, limit: int) -> list[tuple[Job, int]]:
-        """Jobs whose status file is behind and may be written now, with the revision they show."""
+    async def status_due(
+        self, scopes: Collection[str], *, limit: int, without: Collection[str] = ()
+    ) -> list[tuple[Job, int]]:
+        """Jobs whose status file is behind and may be written now, oldest change first, with the revision."""
         ...
 
     async def status_written(self, job_id: str, revision: int, sha256: str | None) -> None:

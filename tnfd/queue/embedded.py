@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import structlog
 
-from tnfd.errors import LeaseLost
+from tnfd.errors import LeaseLost, StoreUnusable
+from tnfd.model import Waiting, WaitReason
 from tnfd.ports.clock import Clock
-from tnfd.ports.queue import Handler, Lease, Outcome, Released
+from tnfd.ports.queue import Handler, Lease, Outcome, Released, Wait
 from tnfd.ports.store import Finished, QueueStore, Skip
 from tnfd.through import through
 
@@ -23,6 +25,7 @@ _log = structlog.get_logger("tnfd.queue")
 
 OnFinished = Callable[[Outcome, Finished], Awaitable[None]]
 
+_AFTER_BUG_S = 30.0  # until a job is delivered again whose handler raised what no handler may
 _IDLE_LOOK_S = 5.0  # the command line wakes us by a control row; this only mends what a bug forgot
 
 
@@ -78,6 +81,12 @@ class EmbeddedQueue:
             work.cancelled = True
             work.task.cancel()
 
+    def release(self, job_id: str) -> None:
+        """Have one job handed back unfinished, for whoever has time for it."""
+        work = self._in_work.get(job_id)
+        if work is not None and not work.cancelled and not work.task.cancelling():
+            work.task.cancel()
+
     async def run(self, handler: Handler) -> None:
         """Work until drained; cancelled, everything in progress is released first."""
         self._ids = asyncio.Queue(self._ids.maxsize)
@@ -112,7 +121,9 @@ class EmbeddedQueue:
     async def _worker(self, handler: Handler) -> None:
         while (job_id := await self._ids.get()) is not None:
             try:
-                lease = await self._store.begin(job_id)
+                if self._draining:
+                    continue
+                lease = await through(self._store.begin(job_id), self._give_back)
                 if isinstance(lease, Skip):
                     _log.debug("job.skipped", job=job_id, reason=lease.reason)
                 else:
@@ -120,6 +131,11 @@ class EmbeddedQueue:
             finally:
                 self._handed.discard(job_id)
                 self._wake.set()
+
+    async def _give_back(self, lease: Lease | Skip) -> None:
+        """The worker was stopped while the store was giving it this lease."""
+        if isinstance(lease, Lease):
+            await self._finish(lease, Released())
 
     async def _work(self, handler: Handler, lease: Lease) -> None:
         """Run the handler in a task of its own, so that a command can end it without ending the worker."""
@@ -131,7 +147,7 @@ class EmbeddedQueue:
             try:
                 await asyncio.wait({task})
             except asyncio.CancelledError as error:  # the process stops: end the handler once, then finish
-                if stopped is None:
+                if stopped is None and not work.cancelled:  # a second one would end its cleaning up
                     task.cancel()
                 stopped = error
         del self._in_work[lease.job.id]
@@ -139,8 +155,7 @@ class EmbeddedQueue:
         if stopped is not None:
             raise stopped
 
-    @staticmethod
-    def _outcome(lease: Lease, work: _InWork) -> Outcome | None:
+    def _outcome(self, lease: Lease, work: _InWork) -> Outcome | None:
         if work.cancelled:
             return None  # whoever cancelled it has written the state
         if work.task.cancelled():
@@ -151,11 +166,17 @@ class EmbeddedQueue:
         if isinstance(error, LeaseLost):
             _log.info("job.lease_lost", job=lease.job.id)
             return None
-        raise error
+        if isinstance(error, StoreUnusable) or not isinstance(error, Exception):
+            raise error
+        _log.error("worker.bug", job=lease.job.id, exc_info=error)
+        until = self._clock.now() + timedelta(seconds=_AFTER_BUG_S)  # at once would be round and round
+        return Wait(Waiting(WaitReason.RETRY, until, "internal.bug"))
 
     async def _finish(self, lease: Lease, outcome: Outcome | None) -> None:
-        if outcome is None:
-            return
-        finished = await through(self._store.finish(lease, outcome))
+        if outcome is not None:
+            await through(self._end(lease, outcome))
+
+    async def _end(self, lease: Lease, outcome: Outcome) -> None:
+        finished = await self._store.finish(lease, outcome)
         if finished is not None:
             await self._on_finished(outcome, finished)

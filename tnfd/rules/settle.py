@@ -47,6 +47,7 @@ class Policy:
     empty_s: float = EMPTY_QUIET_S
     io_s: float = IO_QUIET_S
     looks: int = 1
+    aged_s: float = float("inf")  # a file this old by its own times rests, whoever may have it open unseen
 
     @classmethod
     def local(cls, settle_s: float) -> Policy:
@@ -140,9 +141,10 @@ def decide_settled(
         return now, Wait(seen.ended_at + _busy_step_s(now, seen, policy))
     needed_s, code = _needed(now, seen.problem, lease, policy)
     quiet_s = seen.began_at - now.quiet_since
+    aged = now.rested_s >= policy.aged_s
     if lease is Lease.FREE:
         quiet_s += now.rested_s
-    if quiet_s >= needed_s and now.looks >= policy.looks:
+    if aged or (quiet_s >= needed_s and now.looks >= policy.looks):
         return now, Refuse(code) if code else Ready()
     # Looking in between sees a writer that changes neither size nor times (mmap on tmpfs).
     step_s = min(needed_s / 3, _LONGEST_STEP_S, max(needed_s - quiet_s, _SHORTEST_STEP_S))
@@ -158,7 +160,7 @@ def _follow(before: Settling | None, seen: Observation, stat: StatKey, policy: P
             first_at=seen.began_at if before is None else before.first_at,
             quiet_since=seen.ended_at,
             renamed_in=policy.trusted and _renamed_in(seen, stat),
-            rested_s=_rested_s(stat, seen.wall_ns) if policy.trusted and first else 0.0,
+            rested_s=_rested_s(stat, seen.wall_ns) if first else 0.0,
         )
     elif before.busy:
         # The writer may have closed it only now; the look that still saw it says nothing of the time since.

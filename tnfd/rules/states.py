@@ -15,7 +15,7 @@ TRANSITIONS: dict[S, frozenset[S]] = {
     S.PARTIAL: frozenset({S.QUEUED}),
     S.FAILED: frozenset({S.QUEUED, S.SETTLING}),  # retry; or the file itself is new
     S.DUPLICATE: frozenset({S.QUEUED}),
-    S.CANCELLED: frozenset({S.QUEUED}),
+    S.CANCELLED: frozenset({S.QUEUED, S.SETTLING}),
     S.VANISHED: frozenset({S.QUEUED, S.SETTLING}),  # it came back
 }
 

@@ -79,7 +79,7 @@ def status_object(job: Job, *, instance: str, updated_at: datetime) -> dict[str,
         "source": {
             **_named("name", job.source.name),
             "size_bytes": job.source.stat.size_bytes,
-            "modified_at": _moment_of_ns(job.source.stat.mtime_ns),
+            "modified_at": moment_of_ns(job.source.stat.mtime_ns),
             "sha256": job.sha256,
         },
         "media": media
@@ -161,7 +161,7 @@ def _moment_or_none(at: datetime | None) -> str | None:
     return None if at is None else moment(at)
 
 
-def _moment_of_ns(ns: int) -> str | None:
+def moment_of_ns(ns: int) -> str | None:
     """Return a file's time; None where it lies outside of the calendar (damaged file systems, archives)."""
     try:
         return moment(_EPOCH + timedelta(seconds=ns // 1_000_000_000))

@@ -45,10 +45,13 @@ def join(pieces: Iterable[str]) -> str:
     """Join stripped pieces with one space, or with none between scripts that put none between words."""
     whole = ""
     for piece in map(str.strip, pieces):
-        if whole and piece and not (_UNSPACED.match(whole[-1]) and _UNSPACED.match(piece)):
-            whole += " "
-        whole += piece
+        whole += f" {piece}" if needs_space(whole, piece) else piece
     return whole
+
+
+def needs_space(left: str, right: str) -> bool:
+    """Whether a space belongs between two pieces: not beside nothing, not between unspaced scripts."""
+    return bool(left and right and not (_UNSPACED.match(left[-1]) and _UNSPACED.match(right)))
 
 
 def clock(at_s: float, *, up: bool = False) -> str:

@@ -47,9 +47,11 @@ def open_database(path: Path, *, writable: bool = True) -> sqlite3.Connection:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
         if writable:
+            if _version(connection) > len(migrations()):
+                _check_version(connection, path)  # before anything is changed
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            _migrate(connection, path)
+            _migrate(connection)
         else:
             _check_version(connection, path)
     except sqlite3.Error as error:
@@ -76,9 +78,7 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreUnusable(f"the database {path} is of an older tnfd; start the daemon once to bring it up")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    if _version(connection) > len(migrations()):
-        _check_version(connection, path)
+def _migrate(connection: sqlite3.Connection) -> None:
     for number, script in enumerate(migrations(), start=1):
         connection.execute("BEGIN IMMEDIATE")
         try:

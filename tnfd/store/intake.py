@@ -23,15 +23,12 @@ def known(connection: sqlite3.Connection, root: bytes) -> dict[bytes, StatKey]:
         "SELECT rel, dev, ino, size_bytes, mtime_ns, ctime_ns FROM sight WHERE root = ?", (root,)
     )
     rows.row_factory = None
-    return {rel: StatKey(*stat) for rel, *stat in rows}
+    return {rel: records.stat_key(stat) for rel, *stat in rows}
 
 
 def remember(connection: sqlite3.Connection, ref: FileRef) -> None:
     """Record that intake has dealt with the file as it is."""
-    stat = ref.stat
-    connection.execute(
-        _SIGHT, (ref.root, ref.rel, stat.dev, stat.ino, stat.size_bytes, stat.mtime_ns, stat.ctime_ns)
-    )
+    connection.execute(_SIGHT, (ref.root, ref.rel, *records.stat_values(ref.stat)))
 
 
 def forget_sight(connection: sqlite3.Connection, ref: FileRef) -> None:
@@ -41,11 +38,11 @@ def forget_sight(connection: sqlite3.Connection, ref: FileRef) -> None:
 
 def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: float) -> Claim:
     """Make, find or revive the job for a finished file; the transcription is made where it is new."""
-    ref, profile = found.ref, profile_of(origin.settings)
+    ref = found.ref
     remember(connection, ref)
     open_job, same = None, None
     for row in connection.execute(
-        "SELECT id, state, sha256, size_bytes FROM job WHERE path = ? ORDER BY id DESC", (ref.path,)
+        "SELECT id, scope, state, sha256, size_bytes FROM job WHERE path = ? ORDER BY rowid DESC", (ref.path,)
     ):
         if row["state"] == JobState.SETTLING:
             open_job = open_job or row
@@ -56,11 +53,21 @@ def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: flo
         # never re-transcribe by themselves.
         if open_job is not None:
             connection.execute("DELETE FROM job WHERE id = ?", (open_job["id"],))
+            jobs.touch(connection, same["id"], now)  # the status file on disk speaks of the one that went
         jobs.refresh_stat(connection, same["id"], ref.stat)
+        _take_over(connection, origin, ref, same)
         if same["state"] == JobState.VANISHED:
             jobs.move(connection, same["id"], JobState.QUEUED, now, "back", "")
         return Claim(same["id"], new=False)
-    job_id = _job_for(connection, open_job["id"] if open_job else None, origin, ref, found, now, profile)
+    return Claim(make(connection, open_job["id"] if open_job else None, origin, found, now), new=True)
+
+
+def make(
+    connection: sqlite3.Connection, settling: str | None, origin: Origin, found: Found, now: float
+) -> str:
+    """Queue a job for a finished file, from the settling one if there is one; return its id."""
+    ref, profile = found.ref, profile_of(origin.settings)
+    job_id = _job_for(connection, settling, origin, ref, found, now, profile)
     connection.execute(
         "INSERT OR IGNORE INTO transcription (sha256, size_bytes, profile, owner_job, created_at)"
         " VALUES (?, ?, ?, ?, ?)",
@@ -72,7 +79,25 @@ def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: flo
     ).fetchone()
     connection.execute("UPDATE job SET transcription = ? WHERE id = ?", (transcription, job_id))
     jobs.move(connection, job_id, JobState.QUEUED, now, "queued", f"sha256 {found.sha256[:12]}")
-    return Claim(job_id, new=True)
+    return job_id
+
+
+def _take_over(connection: sqlite3.Connection, origin: Origin, ref: FileRef, row: sqlite3.Row) -> None:
+    """Bring a job into this inbox that another one made, which may be configured no longer.
+
+    What a batch is about to do stays with it; in the end it gives back what it has not done.
+    """
+    if row["state"] == JobState.RUNNING or _is_live_batch(connection, row["scope"]):
+        return
+    connection.execute(
+        "UPDATE job SET scope = ?, inbox = ?, root = ?, rel = ? WHERE id = ?",
+        (origin.scope, origin.inbox, ref.root, ref.rel, row["id"]),
+    )
+
+
+def _is_live_batch(connection: sqlite3.Connection, scope: str) -> bool:
+    owner = scope.removeprefix("batch:")
+    return connection.execute("SELECT 1 FROM process WHERE owner = ?", (owner,)).fetchone() is not None
 
 
 def _job_for(
@@ -85,12 +110,14 @@ def _job_for(
     profile: str,
 ) -> str:
     job_id = settling or insert(connection, origin, ref, found.seen_at.timestamp(), profile, now)
-    stat = ref.stat
+    jobs.refresh_stat(connection, job_id, ref.stat)
+    # It may have begun to settle under another configuration, or have failed with another content.
     connection.execute(
-        "UPDATE job SET sha256 = ?, settled_at = ?, settings = ?, profile = ?, dev = ?, ino = ?,"
-        " size_bytes = ?, mtime_ns = ?, ctime_ns = ?, flags = ? WHERE id = ?",
-        (found.sha256, found.settled_at.timestamp(), records.dump(origin.settings), profile, stat.dev,
-         stat.ino, stat.size_bytes, stat.mtime_ns, stat.ctime_ns, records.dump(found.flags), job_id),
+        "UPDATE job SET sha256 = ?, settled_at = ?, scope = ?, inbox = ?, root = ?, rel = ?, settings = ?,"
+        " profile = ?, engine = ?, flags = ?, failures = 0, error = NULL WHERE id = ?",
+        (found.sha256, found.settled_at.timestamp(), origin.scope, origin.inbox, ref.root, ref.rel,
+         records.dump(origin.settings), profile, origin.settings.engines[0].name,
+         records.dump(found.flags), job_id),
     )  # fmt: skip
     return job_id
 
@@ -100,22 +127,21 @@ def insert(
 ) -> str:
     """Insert a job in state ``settling``; return its id."""
     job_id = new_ulid(now, os.urandom(10))
-    stat, settings = ref.stat, origin.settings
+    settings = origin.settings
     connection.execute(
         "INSERT INTO job (id, scope, inbox, root, rel, path, dev, ino, size_bytes, mtime_ns, ctime_ns,"
         " settings, profile, engine, state, state_since, seen_at, updated_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'settling', ?, ?, ?)",
-        (job_id, origin.scope, origin.inbox, ref.root, ref.rel, ref.path, stat.dev, stat.ino, stat.size_bytes,
-         stat.mtime_ns, stat.ctime_ns, records.dump(settings), profile, settings.engines[0].name,
-         seen_at, seen_at, now),
+        (job_id, origin.scope, origin.inbox, ref.root, ref.rel, ref.path, *records.stat_values(ref.stat),
+         records.dump(settings), profile, settings.engines[0].name, seen_at, seen_at, now),
     )  # fmt: skip
-    jobs.note(connection, job_id, seen_at, "seen", f"{stat.size_bytes} bytes")
+    jobs.note(connection, job_id, seen_at, "seen", f"{ref.stat.size_bytes} bytes")
     return job_id
 
 
 def _open_job(connection: sqlite3.Connection, path: bytes) -> str | None:
     row = connection.execute(
-        "SELECT id FROM job WHERE path = ? AND state = 'settling' ORDER BY id DESC", (path,)
+        "SELECT id FROM job WHERE path = ? AND state = 'settling' ORDER BY rowid DESC", (path,)
     ).fetchone()
     return None if row is None else str(row["id"])
 
@@ -139,7 +165,7 @@ def refuse(
     if job_id is None:
         row = connection.execute(
             "SELECT id, error FROM job WHERE path = ? AND state = 'failed' AND sha256 IS NULL"
-            " ORDER BY id DESC",
+            " ORDER BY rowid DESC",
             (ref.path,),
         ).fetchone()
         error = None if row is None else records.load_error(row["error"])

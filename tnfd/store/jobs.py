@@ -24,7 +24,8 @@ from tnfd.store import records
 def note(connection: sqlite3.Connection, job_id: str, at: float, event: str, detail: str) -> None:
     """Add a line to a job's story."""
     connection.execute(
-        "INSERT INTO history (job, at, event, detail) VALUES (?, ?, ?, ?)", (job_id, at, event, detail)
+        "INSERT INTO history (job, at, event, detail) VALUES (?, ?, ?, ?)",
+        (job_id, at, event, records.plain(detail)),
     )
 
 
@@ -37,7 +38,7 @@ def refresh_stat(connection: sqlite3.Connection, job_id: str, stat: StatKey) -> 
     """Store the file's present stat."""
     connection.execute(
         "UPDATE job SET dev = ?, ino = ?, size_bytes = ?, mtime_ns = ?, ctime_ns = ? WHERE id = ?",
-        (stat.dev, stat.ino, stat.size_bytes, stat.mtime_ns, stat.ctime_ns, job_id),
+        (*records.stat_values(stat), job_id),
     )
 
 
@@ -59,15 +60,22 @@ def move(
     )
     note(connection, job_id, now, event, detail)
     if new is JobState.QUEUED:
-        _wait_for_paused_engine(connection, job_id)
+        wait_for_paused_engine(connection, job_id)
 
 
-def _wait_for_paused_engine(connection: sqlite3.Connection, job_id: str) -> None:
+def wait_for_paused_engine(connection: sqlite3.Connection, job_id: str) -> None:
+    """Let a queued job say that its engine is paused, if it is."""
     connection.execute(
         "UPDATE job SET waiting_reason = 'engine_paused', waiting_detail = e.code, waiting_until = e.probe_at"
         " FROM engine AS e WHERE job.id = ? AND e.name = job.engine AND e.paused_at IS NOT NULL",
         (job_id,),
     )
+
+
+def waits(connection: sqlite3.Connection, job_id: str) -> bool:
+    """Whether a job has a reason for waiting."""
+    row = connection.execute("SELECT waiting_reason FROM job WHERE id = ?", (job_id,)).fetchone()
+    return row is not None and row["waiting_reason"] is not None
 
 
 def fail(connection: sqlite3.Connection, job_id: str, error: ErrorInfo, now: float) -> None:
@@ -82,7 +90,7 @@ def wait(connection: sqlite3.Connection, job_id: str, waiting: Waiting) -> None:
     connection.execute(
         "UPDATE job SET waiting_reason = ?, waiting_until = ?, waiting_detail = ?, not_before = ?,"
         " revision = revision + 1 WHERE id = ?",
-        (waiting.reason, until, waiting.detail, until or 0, job_id),
+        (waiting.reason, until, records.plain(waiting.detail), until or 0, job_id),
     )
 
 

@@ -6,18 +6,21 @@ An answer that was lost counts as spent.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from tnfd.errors import Fate, Fault
 from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refusal, Refused, Spent
 from tnfd.rules.days import day_of, next_day, next_month
 from tnfd.rules.pauses import STREAK, next_probe_s
 from tnfd.store import records
+from tnfd.store.records import CLOCK_SLACK_S
 
 _THROTTLE_S = 10.0  # where a server says "slow down" without saying for how long
+_ROUNDING_USD = 1e-9  # three times 0.1 is more than 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,9 @@ def reserve(
         probing = connection.execute(
             "SELECT 1 FROM reservation WHERE engine = ? AND probe = 1", (ask.engine,)
         ).fetchone()
-        if probing or engine["probe_at"] > at:
+        if probing or (engine["probe_at"] > at and not _set_back(engine, at)):
             return Refused(Refusal.PAUSED, records.moment(engine["probe_at"]), engine["code"])
-    if engine["blocked_until"] > at:
+    if engine["blocked_until"] > at and not _set_back(engine, at):
         return Refused(Refusal.BLOCKED, records.moment(engine["blocked_until"]), "the server asked to wait")
     (in_flight,) = connection.execute(
         "SELECT count(*) FROM reservation WHERE engine = ?", (ask.engine,)
@@ -59,18 +62,24 @@ def reserve(
     return Granted(int(cursor.lastrowid or 0), probe)
 
 
+def _set_back(engine: sqlite3.Row, at: float) -> bool:
+    """Whether the clock was set back since the engine's moments were set; they say nothing then."""
+    return bool(engine["set_at"] > at + CLOCK_SLACK_S)
+
+
 def _over_budget(
     connection: sqlite3.Connection, estimate_usd: float, budget: Budget, now: datetime
 ) -> Refused | None:
     if estimate_usd <= 0:
         return None
     spent = spent_of(connection, now)
-    if budget.daily_usd and spent.today_usd + estimate_usd > budget.daily_usd:
-        detail = f"${spent.today_usd:.2f} of ${budget.daily_usd:.2f} a day are spent"
-        return Refused(Refusal.BUDGET, next_day(now), detail)
-    if budget.monthly_usd and spent.month_usd + estimate_usd > budget.monthly_usd:
-        detail = f"${spent.month_usd:.2f} of ${budget.monthly_usd:.2f} a month are spent"
-        return Refused(Refusal.BUDGET, next_month(now), detail)
+    request = f"the next request may cost ${estimate_usd:.2f}"
+    if budget.monthly_usd and spent.month_usd + estimate_usd > budget.monthly_usd + _ROUNDING_USD:
+        detail = f"${spent.month_usd:.2f} of ${budget.monthly_usd:.2f} a month are spent, {request}"
+        return Refused(Refusal.BUDGET, next_month(now).astimezone(UTC), detail)
+    if budget.daily_usd and spent.today_usd + estimate_usd > budget.daily_usd + _ROUNDING_USD:
+        detail = f"${spent.today_usd:.2f} of ${budget.daily_usd:.2f} a day are spent, {request}"
+        return Refused(Refusal.BUDGET, next_day(now).astimezone(UTC), detail)
     return None
 
 
@@ -94,13 +103,17 @@ def close(
     if row is None:
         return Closed()  # another process took this one for dead and booked it
     connection.execute("DELETE FROM reservation WHERE id = ?", (reservation,))
-    _book(connection, row, cost_usd)
+    # A price that is no amount of money came from outside; what was set aside stands in for it.
+    _book(connection, row, cost_usd if 0 <= cost_usd < math.inf else row["estimate_usd"])
     if fault is None or fault.fate in (Fate.FILE, Fate.SOURCE, Fate.WAIT):
         return _well(connection, row["engine"]) if fault is None or fault.fate is Fate.FILE else Closed()
     if fault.fate is Fate.THROTTLE:
-        until = now.timestamp() + (fault.retry_after_s or _THROTTLE_S)
+        at = now.timestamp()
+        until = at + (fault.retry_after_s or _THROTTLE_S)
         connection.execute(
-            "UPDATE engine SET blocked_until = max(blocked_until, ?) WHERE name = ?", (until, row["engine"])
+            "UPDATE engine SET set_at = :at, blocked_until = CASE WHEN set_at > :at + :slack THEN :until"
+            " ELSE max(blocked_until, :until) END WHERE name = :engine",
+            {"at": at, "slack": CLOCK_SLACK_S, "until": until, "engine": row["engine"]},
         )
         return Closed(throttled_until=records.moment(until))
     if fault.fate is Fate.ENGINE:
@@ -157,8 +170,9 @@ def pause(connection: sqlite3.Connection, engine: str, fault: Fault, now: dateti
     paused_at = at if first else row["paused_at"]
     delay_s = max(next_probe_s(fault.code, at - paused_at, probes), fault.retry_after_s or 0)
     connection.execute(
-        "UPDATE engine SET paused_at = ?, code = ?, detail = ?, probe_at = ?, probes = ? WHERE name = ?",
-        (paused_at, fault.code, fault.message, at + delay_s, probes, engine),
+        "UPDATE engine SET paused_at = ?, code = ?, detail = ?, probe_at = ?, probes = ?, set_at = ?"
+        " WHERE name = ?",
+        (paused_at, fault.code, records.plain(fault.message), at + delay_s, probes, at, engine),
     )
     connection.execute(
         "UPDATE job SET waiting_reason = 'engine_paused', waiting_detail = ?, waiting_until = ?,"
@@ -181,7 +195,7 @@ def resume(connection: sqlite3.Connection, engine: str | None, now: datetime) ->
     return [
         row["name"]
         for row in connection.execute(
-            "UPDATE engine SET probe_at = ?, probes = 0, blocked_until = 0, streak = 0"
+            "UPDATE engine SET probe_at = ?1, probes = 0, blocked_until = 0, streak = 0, set_at = ?1"
             " WHERE paused_at IS NOT NULL AND (?2 IS NULL OR name = ?2) RETURNING name",
             (now.timestamp(), engine),
         ).fetchall()
@@ -198,7 +212,7 @@ def engines(connection: sqlite3.Connection, now: datetime) -> list[EngineStatus]
     ):
         if row["paused_at"] is not None:
             state, until = "paused", row["probe_at"]
-        elif row["blocked_until"] > at:
+        elif row["blocked_until"] > at and not _set_back(row, at):
             state, until = "throttled", row["blocked_until"]
         else:
             state, until = "ok", None

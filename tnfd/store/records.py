@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,8 @@ from tnfd.model import (
     Word,
 )
 
+CLOCK_SLACK_S = 5.0  # what was noted further in the future than this says that the clock was set back
+
 
 def moment(seconds: float | None) -> datetime | None:
     """A stored moment as an aware datetime."""
@@ -43,7 +46,17 @@ def seconds(at: datetime | None) -> float | None:
 
 def dump(record: object) -> str:
     """A record, or a list of them, as JSON."""
-    return json.dumps(record, default=_fields, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(record, default=_fields, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form, but JSON can spell it
+        return json.dumps(record, default=_fields, separators=(",", ":"))
+    return text
+
+
+def plain(text: str) -> str:
+    """Text from outside as a TEXT column can hold it: lone surrogates are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _fields(record: object) -> dict[str, Any]:
@@ -107,9 +120,26 @@ def cut_of(row: sqlite3.Row) -> Cut:
     return Cut(row["idx"], row["start_sample"], row["end_sample"], row["file"], row["size_bytes"])
 
 
+def stat_values(stat: StatKey) -> tuple[int | str, ...]:
+    """The stat columns dev, ino, size_bytes, mtime_ns, ctime_ns, each number exactly.
+
+    SQLite's integers end at 2^63, file systems do not: FUSE and NFS use all 64 bits of an inode number, and
+    the nanoseconds of the year 2263 are more than 63 bits.
+    """
+    return tuple(
+        number if -(1 << 63) <= number < 1 << 63 else str(number)
+        for number in (stat.dev, stat.ino, stat.size_bytes, stat.mtime_ns, stat.ctime_ns)
+    )
+
+
+def stat_key(values: Iterable[int | str]) -> StatKey:
+    """What ``stat_values`` stored."""
+    return StatKey(*map(int, values))
+
+
 def stat_of(row: sqlite3.Row) -> StatKey:
     """The stat columns of a job or sight row."""
-    return StatKey(row["dev"], row["ino"], row["size_bytes"], row["mtime_ns"], row["ctime_ns"])
+    return stat_key((row["dev"], row["ino"], row["size_bytes"], row["mtime_ns"], row["ctime_ns"]))
 
 
 def ref_of(row: sqlite3.Row) -> FileRef:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-from tnfd.errors import Fault
+from tnfd.errors import Fault, StoreUnusable
 from tnfd.model import (
     ChunkResult,
     Cut,
@@ -26,15 +27,16 @@ from tnfd.model import (
     StatKey,
     Transcript,
 )
+from tnfd.ports.batch import Take, Taken, Waits
 from tnfd.ports.claims import Found, Origin
 from tnfd.ports.clock import Clock
 from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refused, Spent
 from tnfd.ports.queue import Lease, Outcome
 from tnfd.ports.store import Claim, Command, Finished, Skip
-from tnfd.store import database, intake, ledger, views, work
+from tnfd.store import batch, database, intake, ledger, schedule, views, work
 from tnfd.store.ledger import Budget
 from tnfd.store.presence import Presence
-from tnfd.store.writer import Writer
+from tnfd.store.writer import Writer, translate
 
 T = TypeVar("T")
 
@@ -66,20 +68,29 @@ class SqliteStore:
             StoreUnusable: see ``open_database``.
         """
         await self._writer.open()
-        self._presence.announce(self._owner)
-        now = self._now()
-        await self._writer.run(
-            lambda c: c.execute("INSERT INTO process VALUES (?, ?, ?, ?)", (self._owner, *self._process, now))
-        )
-        await self.bury_dead()
+        try:
+            self._presence.announce(self._owner)
+            row = (self._owner, *self._process, self._now())
+            await self._writer.run(lambda c: c.execute("INSERT INTO process VALUES (?, ?, ?, ?)", row))
+            await self.bury_dead()
+        except BaseException:
+            await self._close()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Commit what was handed over and close; leave nothing of this process behind."""
-        await self._writer.run(lambda c: ledger.bury(c, [self._owner]))
-        await self._writer.close()
+        # Where even this cannot be written, whoever opens the store next finds our lock free and does it.
+        with contextlib.suppress(StoreUnusable, Fault):
+            await self._writer.run(lambda c: self._bury(c, [self._owner]))
+        await self._close()
+
+    async def _close(self) -> None:
+        # The writer last: the last connection folds the log into the database file, one that only reads
+        # cannot, and a copy of that file alone would lack everything.
         await asyncio.get_running_loop().run_in_executor(self._readers, self._close_reading)
         self._readers.shutdown()
+        await self._writer.close()
         self._presence.leave()
         self._presence.lives(self._owner)  # removes the lock file
 
@@ -91,12 +102,13 @@ class SqliteStore:
         if not dead:
             return []
 
-        def unit(connection: sqlite3.Connection) -> list[str]:
-            requeued = work.reap(connection, dead, self._now())
-            ledger.bury(connection, dead)
-            return requeued
+        return await self._writer.run(lambda c: self._bury(c, dead))
 
-        return await self._writer.run(unit)
+    def _bury(self, connection: sqlite3.Connection, owners: Collection[str]) -> list[str]:
+        requeued = work.reap(connection, owners, self._now())
+        batch.hand_back(connection, owners)
+        ledger.bury(connection, owners)
+        return requeued
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
@@ -109,7 +121,10 @@ class SqliteStore:
         def run() -> T:
             if self._reading is None:
                 self._reading = database.open_database(self._path, writable=False)
-            return unit(self._reading)
+            try:
+                return unit(self._reading)
+            except sqlite3.Error as error:
+                raise translate(error) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
@@ -158,16 +173,44 @@ class SqliteStore:
 
         await self._writer.run(unit)
 
+    # -- batches -----------------------------------------------------------------------------------
+
+    @property
+    def owner(self) -> str:
+        """This process's name."""
+        return self._owner
+
+    async def take(self, wanted: Sequence[Take], live: Collection[str]) -> list[Taken]:
+        """See ``ports.batch.BatchStore``."""
+        now = self._now()
+        return await self._writer.run(lambda c: [batch.take(c, one, live, now) for one in wanted])
+
+    async def waits(self, scope: str) -> list[Waits]:
+        """See ``ports.batch.BatchStore``."""
+        return await self._read(lambda c: batch.waits(c, scope))
+
+    async def daemon_works(self) -> bool:
+        """See ``ports.batch.BatchStore``."""
+        return await self._read(batch.daemon_works)
+
+    async def redo_begin(self, fingerprint: str) -> float:
+        """See ``ports.batch.BatchStore``."""
+        return await self._writer.run(lambda c: batch.redo_begin(c, fingerprint, self._now()))
+
+    async def redo_end(self, fingerprint: str) -> None:
+        """See ``ports.batch.BatchStore``."""
+        await self._writer.run(lambda c: batch.redo_end(c, fingerprint))
+
     # -- queue -------------------------------------------------------------------------------------
 
     async def ready(self, scopes: Collection[str], *, limit: int, without: Collection[str]) -> list[str]:
         """See ``ports.store.QueueStore``."""
         without = frozenset(without)
-        return await self._read(lambda c: work.ready(c, scopes, self._now(), limit, without))
+        return await self._read(lambda c: schedule.ready(c, scopes, self._now(), limit, without))
 
     async def next_due(self, scopes: Collection[str]) -> float | None:
         """Seconds until the next waiting job becomes ready by itself; None: nothing waits for time."""
-        due = await self._read(lambda c: work.next_due(c, scopes, self._now()))
+        due = await self._read(lambda c: schedule.next_due(c, scopes, self._now()))
         return None if due is None else max(0.0, due - self._now())
 
     async def begin(self, job_id: str) -> Lease | Skip:
@@ -236,9 +279,12 @@ class SqliteStore:
 
     # -- status files ------------------------------------------------------------------------------
 
-    async def status_due(self, scopes: Collection[str], *, limit: int) -> list[tuple[Job, int]]:
+    async def status_due(
+        self, scopes: Collection[str], *, limit: int, without: Collection[str] = ()
+    ) -> list[tuple[Job, int]]:
         """See ``ports.store.StatusStore``."""
-        return await self._read(lambda c: views.status_due(c, scopes, self._now(), limit))
+        without = frozenset(without)
+        return await self._read(lambda c: views.status_due(c, scopes, self._now(), limit, without))
 
     async def status_behind(self, scopes: Collection[str]) -> bool:
         """Whether some job's status file says less than the store; it may not be due yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection
 
@@ -69,24 +70,22 @@ def waiting(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def status_due(
-    connection: sqlite3.Connection, scopes: Collection[str], now: float, limit: int
+    connection: sqlite3.Connection, scopes: Collection[str], now: float, limit: int, without: Collection[str]
 ) -> list[tuple[Job, int]]:
     """Jobs whose status file is behind: final ones at once, others after 10 s, then at most every 10 s."""
-    marks = ",".join("?" * len(scopes))
     rows = connection.execute(
         "SELECT id, revision FROM job WHERE revision <> status_revision"
-        f" AND scope IN ({marks})"
+        " AND scope IN (SELECT value FROM json_each(:scopes))"
+        " AND id NOT IN (SELECT value FROM json_each(:without))"
         " AND (state NOT IN ('settling', 'queued', 'running')"
-        "      OR (state_since <= ? AND (status_at <= ? OR status_at > ?)))"
-        " ORDER BY updated_at LIMIT ?",
-        (*scopes, now - 10, now - 10, now, limit),
+        "      OR ((state_since <= :now - 10 OR state_since > :now)"  # in the future: the clock was set back
+        "          AND (status_at <= :now - 10 OR status_at > :now)))"
+        " ORDER BY updated_at LIMIT :limit",
+        {"scopes": json.dumps([*scopes]), "without": json.dumps([*without]), "now": now, "limit": limit},
     ).fetchall()
-    revisions = {row["id"]: row["revision"] for row in rows}
-    if not revisions:
-        return []
-    ids = list(revisions)
-    found = jobs.load(connection, f"WHERE j.id IN ({','.join('?' * len(ids))})", ids)
-    return [(job, revisions[job.id]) for job in found]
+    ids = [row["id"] for row in rows]
+    found = {job.id: job for job in jobs.load(connection, f"WHERE j.id IN ({','.join('?' * len(ids))})", ids)}
+    return [(found[row["id"]], row["revision"]) for row in rows]
 
 
 def status_behind(connection: sqlite3.Connection, scopes: Collection[str]) -> bool:

@@ -14,6 +14,7 @@ from tnfd.model import (
     Encoding,
     EngineChoice,
     ErrorInfo,
+    Job,
     JobState,
     MediaInfo,
     Transcript,
@@ -38,55 +39,7 @@ from tnfd.rules.names import fold
 from tnfd.store import jobs, records
 from tnfd.store.intake import forget_sight
 
-_IMPLAUSIBLE_RETRY_S = 3600.0  # no backoff is this long: the clock was set back
-
-
-def ready(
-    connection: sqlite3.Connection, scopes: Collection[str], now: float, limit: int, without: Collection[str]
-) -> list[str]:
-    """Ids that may run now. A paused engine lets one job through when its probe is due."""
-    rows = connection.execute(
-        f"""
-        SELECT j.id, j.engine, t.state = 'done' AS paid, e.paused_at IS NOT NULL AS paused
-        FROM job AS j JOIN transcription AS t ON t.id = j.transcription
-        LEFT JOIN engine AS e ON e.name = j.engine
-        WHERE j.state = 'queued' AND j.scope IN ({_marks(scopes)})
-          AND (j.waiting_reason IS NULL OR j.waiting_reason NOT IN ('original', 'config'))
-          AND (j.not_before <= ? OR (j.waiting_reason = 'retry' AND j.not_before > ?)
-               OR j.waiting_reason = 'engine_paused')
-          AND (e.paused_at IS NULL OR t.state = 'done' OR e.probe_at <= ?)
-        ORDER BY j.priority DESC, j.failures, j.id LIMIT ?
-        """,
-        (*scopes, now, now + _IMPLAUSIBLE_RETRY_S, now, limit + len(without)),
-    )
-    chosen: list[str] = []
-    probed: set[str] = set()
-    for row in rows:
-        if row["id"] in without:
-            continue
-        if row["paused"] and not row["paid"]:
-            if row["engine"] in probed:
-                continue
-            probed.add(row["engine"])
-        chosen.append(row["id"])
-    return chosen[:limit]
-
-
-def _marks(values: Collection[object]) -> str:
-    return ",".join("?" * len(values))
-
-
-def next_due(connection: sqlite3.Connection, scopes: Collection[str], now: float) -> float | None:
-    """The next moment at which something becomes ready by itself."""
-    (due,) = connection.execute(
-        f"SELECT min(CASE WHEN j.waiting_reason = 'engine_paused' THEN e.probe_at ELSE j.not_before END)"
-        f" FROM job AS j LEFT JOIN engine AS e ON e.name = j.engine WHERE j.state = 'queued'"
-        f" AND j.scope IN ({_marks(scopes)})"
-        " AND CASE WHEN j.waiting_reason = 'engine_paused' THEN e.probe_at ELSE j.not_before END > ?",
-        (*scopes, now),
-    ).fetchone()
-    return None if due is None else float(due)
-
+_NOT_PAUSED_S = 2.0  # until a job asks again whose engine turned out not to be paused
 
 # -- leases ----------------------------------------------------------------------------------------
 
@@ -101,7 +54,7 @@ def begin(connection: sqlite3.Connection, job_id: str, owner: str, now: float) -
     if transcription.owner_job != job_id:
         if transcription.transcript is not None:
             duplicate_of = transcription.owner_job
-        elif _works(connection, transcription):
+        elif _works(connection, transcription, row["scope"]):
             jobs.wait(connection, job_id, Waiting(WaitReason.ORIGINAL, None, transcription.owner_job))
             return Skip("the original is in work")
         else:  # the original failed, was cancelled or left: this copy tries
@@ -122,18 +75,19 @@ def begin(connection: sqlite3.Connection, job_id: str, owner: str, now: float) -
     return Lease(job, epoch, transcription)
 
 
-def _works(connection: sqlite3.Connection, transcription: Transcription) -> bool:
-    """Whether the owner of a transcription still means to make it."""
+def _works(connection: sqlite3.Connection, transcription: Transcription, scope: str) -> bool:
+    """Whether the owner of a transcription makes it, or will before a copy in ``scope`` could.
+
+    An owner that only queues in another scope does not count: that inbox may be configured no longer, that
+    batch may have been interrupted, and then its turn never comes.
+    """
     row = connection.execute(
-        "SELECT j.state, j.transcription, j.scope, p.owner FROM job AS j"
-        " LEFT JOIN process AS p ON 'batch:' || p.owner = j.scope WHERE j.id = ?",
-        (transcription.owner_job,),
+        "SELECT state, transcription, scope FROM job WHERE id = ?", (transcription.owner_job,)
     ).fetchone()
     if row is None or row["transcription"] != transcription.id:
         return False
-    if row["scope"].startswith("batch:") and row["owner"] is None and row["state"] != JobState.RUNNING:
-        return False  # a batch that was interrupted; nobody works on its jobs
-    return row["state"] in (JobState.QUEUED, JobState.RUNNING)
+    state = JobState(row["state"])
+    return state is JobState.RUNNING or (state is JobState.QUEUED and bool(row["scope"] == scope))
 
 
 def _transcription(connection: sqlite3.Connection, number: int) -> Transcription:
@@ -264,16 +218,21 @@ def reserve_output(
 def _reserve(connection: sqlite3.Connection, job_id: str, format: str, folder: bytes, name: bytes) -> bool:
     taken = connection.execute(
         "SELECT 1 FROM output WHERE folder = ? AND folded = ? AND NOT (job = ? AND format = ?)",
-        (folder, fold(name), job_id, format),
+        (folder, _folded(name), job_id, format),
     ).fetchone()
     if taken:
         return False
     connection.execute(
         "INSERT OR REPLACE INTO output (job, format, folder, name, folded, sha256)"
         " VALUES (?, ?, ?, ?, ?, NULL)",
-        (job_id, format, folder, name, fold(name)),
+        (job_id, format, folder, name, _folded(name)),
     )
     return True
+
+
+def _folded(name: bytes) -> str:
+    """How names are compared, as a text that SQLite takes: bytes that are not UTF-8 are spelt out."""
+    return fold(name).encode("utf-8", "backslashreplace").decode()
 
 
 def release_output(connection: sqlite3.Connection, lease: Lease, format: str) -> None:
@@ -295,8 +254,8 @@ def reserve_status(connection: sqlite3.Connection, job_id: str, folder: bytes, n
     connection.execute(
         "DELETE FROM output WHERE folder = ? AND folded = ? AND format = 'status' AND job IN"
         " (SELECT o.id FROM job AS o JOIN job AS j ON j.path = o.path"
-        "  WHERE j.id = ? AND o.id < j.id)",
-        (folder, fold(name), job_id),
+        "  WHERE j.id = ? AND o.rowid < j.rowid)",  # not by id: a clock may be set back
+        (folder, _folded(name), job_id),
     )
     return _reserve(connection, job_id, "status", folder, name)
 
@@ -311,19 +270,20 @@ def finish(connection: sqlite3.Connection, lease: Lease, outcome: Outcome, now: 
     except LeaseLost:
         return None
     _END[type(outcome)](connection, lease, outcome, now)
-    released = 0
-    if not isinstance(outcome, (Retry, Wait, Released)):
-        released = release_copies(connection, lease.transcription.id, lease.job.id)
+    # An original that only waits holds back the copies in its own scope alone (see _works).
+    waits = isinstance(outcome, (Retry, Wait, Released))
+    released = _release_copies(connection, lease.job, lease.transcription.id, all_scopes=not waits)
     job = jobs.get(connection, lease.job.id)
     return None if job is None else Finished(job, released)
 
 
-def release_copies(connection: sqlite3.Connection, transcription: int, original: str) -> int:
-    """Let copies go that waited for this original."""
+def _release_copies(
+    connection: sqlite3.Connection, original: Job, transcription: int, *, all_scopes: bool
+) -> int:
     return connection.execute(
         "UPDATE job SET waiting_reason = NULL, waiting_detail = '', not_before = 0, revision = revision + 1"
-        " WHERE transcription = ? AND id <> ? AND waiting_reason = 'original'",
-        (transcription, original),
+        " WHERE transcription = ? AND id <> ? AND waiting_reason = 'original' AND (? OR scope <> ?)",
+        (transcription, original.id, all_scopes, original.scope),
     ).rowcount
 
 
@@ -362,7 +322,11 @@ def _wait(connection: sqlite3.Connection, lease: Lease, outcome: Wait, now: floa
         connection, lease.job.id, JobState.QUEUED, now, "waiting", f"{waiting.reason}: {waiting.detail}"
     )
     if waiting.reason is WaitReason.ENGINE_PAUSED:
-        return  # move() has seen whether the engine is still paused; if not, the job is simply queued
+        # move() has seen whether the engine is still paused. If not, it has just come back, or nobody has
+        # told the ledger; a moment's rest keeps the latter from going round and round.
+        waiting = Waiting(WaitReason.RETRY, records.some_moment(now + _NOT_PAUSED_S), waiting.detail)
+        if jobs.waits(connection, lease.job.id):
+            return
     jobs.wait(connection, lease.job.id, waiting)
 
 
@@ -412,10 +376,15 @@ _END: dict[type, Any] = {
 }
 
 
+def _marks(values: Collection[object]) -> str:
+    return ",".join("?" * len(values))
+
+
 def reap(connection: sqlite3.Connection, owners: Collection[str], now: float) -> list[str]:
-    """Requeue what dead processes left running."""
+    """Requeue what these processes left running, and what nobody answers for at all."""
     rows = connection.execute(
-        f"SELECT id, transcription FROM job WHERE state = 'running' AND lease_owner IN ({_marks(owners)})",
+        f"SELECT id FROM job WHERE state = 'running' AND (lease_owner IN ({_marks(owners)})"
+        " OR lease_owner IS NULL OR lease_owner NOT IN (SELECT owner FROM process))",
         tuple(owners),
     ).fetchall()
     for row in rows:
@@ -437,6 +406,7 @@ def retry(connection: sqlite3.Connection, job_id: str, now: float) -> bool:
             " failures = 0, revision = revision + 1 WHERE id = ?",
             (job_id,),
         )
+        jobs.wait_for_paused_engine(connection, job_id)
         jobs.note(connection, job_id, now, "retry", "by command")
         return True
     if state not in (JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED, JobState.VANISHED):

@@ -107,21 +107,20 @@ class Writer:
 
     @staticmethod
     def _commit(connection: sqlite3.Connection, group: list[_Unit]) -> None:
+        # From here on a unit that was not cancelled runs, and nobody but this thread settles its future.
+        units = [(unit, done) for unit, done in group if done.set_running_or_notify_cancel()]
         outcomes: list[tuple[concurrent.futures.Future[Any], Any, BaseException | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for unit, done in group:
-                if not done.set_running_or_notify_cancel():
-                    continue
+            for unit, done in units:
                 outcomes.append((done, *_run_one(connection, unit)))
             connection.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001 - every waiter of the group is told
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             failure = translate(error) if isinstance(error, sqlite3.Error) else error
-            for _, done in group:
-                if not done.done():
-                    done.set_exception(failure)
+            for _, done in units:
+                done.set_exception(failure)
             return
         for done, value, failed in outcomes:
             if failed is not None:
@@ -136,9 +135,9 @@ def _run_one(
     connection.execute("SAVEPOINT unit")
     try:
         value = unit(connection)
-    except sqlite3.OperationalError:
-        raise  # the database itself is in trouble: the whole group fails
-    except Exception as error:  # noqa: BLE001 - handed to this unit's caller
+    except Exception as error:
+        if isinstance(error, sqlite3.Error) and translate(error) is not error:
+            raise  # the database itself is in trouble: the whole group fails
         connection.execute("ROLLBACK TO unit")
         connection.execute("RELEASE unit")
         return None, error

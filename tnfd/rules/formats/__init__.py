@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tnfd.rules.formats import json, txt
+from tnfd.rules.formats import json, md, srt, txt, vtt
 from tnfd.rules.formats.input import RenderInput
 
 __all__ = ["RENDERERS", "TIMED", "RenderInput", "available"]
@@ -17,6 +17,9 @@ TIMED = frozenset({"json", "md", "srt", "vtt"})  # formats that show times, wher
 
 RENDERERS: dict[str, Callable[[RenderInput], bytes]] = {
     "txt": txt.render,
+    "md": md.render,
+    "srt": srt.render,
+    "vtt": vtt.render,
     "json": json.render,
 }
 

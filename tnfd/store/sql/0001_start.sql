@@ -1,5 +1,6 @@
 -- Two records: a transcription is paid once for one content and one set of settings; a job is what is owed
--- for one file. Moments are seconds since 1970 (REAL). Paths are the operating system's bytes.
+-- for one file. Moments are seconds since 1970 (REAL). Paths are the operating system's bytes. Numbers of a stat
+-- are integers, or text where they have more than 63 bits (ANY keeps both as they are).
 
 CREATE TABLE transcription (
     id             INTEGER PRIMARY KEY,
@@ -44,11 +45,11 @@ CREATE TABLE job (
     root           BLOB    NOT NULL,
     rel            BLOB    NOT NULL,
     path           BLOB    NOT NULL,              -- absolute: one file has one job, whoever found it
-    dev            INTEGER NOT NULL,
-    ino            INTEGER NOT NULL,
+    dev            ANY     NOT NULL,
+    ino            ANY     NOT NULL,
     size_bytes     INTEGER NOT NULL,
-    mtime_ns       INTEGER NOT NULL,
-    ctime_ns       INTEGER NOT NULL,
+    mtime_ns       ANY     NOT NULL,
+    ctime_ns       ANY     NOT NULL,
     sha256         TEXT,
     settings       TEXT    NOT NULL,              -- JSON, frozen at claim
     profile        TEXT    NOT NULL,
@@ -98,11 +99,11 @@ CREATE UNIQUE INDEX output_name ON output (folder, folded);
 CREATE TABLE sight (
     root       BLOB    NOT NULL,
     rel        BLOB    NOT NULL,
-    dev        INTEGER NOT NULL,
-    ino        INTEGER NOT NULL,
+    dev        ANY     NOT NULL,
+    ino        ANY     NOT NULL,
     size_bytes INTEGER NOT NULL,
-    mtime_ns   INTEGER NOT NULL,
-    ctime_ns   INTEGER NOT NULL,
+    mtime_ns   ANY     NOT NULL,
+    ctime_ns   ANY     NOT NULL,
     PRIMARY KEY (root, rel)
 ) STRICT, WITHOUT ROWID;
 
@@ -142,6 +143,7 @@ CREATE TABLE engine (
     probe_at      REAL,                           -- when one request may try
     probes        INTEGER NOT NULL DEFAULT 0,
     blocked_until REAL NOT NULL DEFAULT 0,        -- the server asked for patience
+    set_at        REAL NOT NULL DEFAULT 0,        -- when the two moments above were last set
     streak        INTEGER NOT NULL DEFAULT 0      -- failures of the attempt in a row, over all files
 ) STRICT;
 
@@ -168,3 +170,6 @@ CREATE TABLE spend (
     requests INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (day, engine, inbox)
 ) STRICT, WITHOUT ROWID;
+
+-- Redos by a batch that have not ended: the same command goes on with them instead of paying once more.
+CREATE TABLE redo (fingerprint TEXT PRIMARY KEY, begun_at REAL NOT NULL) STRICT, WITHOUT ROWID;

@@ -1,0 +1,195 @@
+"""Where a line of text may end, how good a place that is, and how wide text is on a screen.
+
+Owns the rules of scripts: spaces, sentence marks, words that belong to what follows them, and text without
+spaces. Knows no time and no file format; never changes a character.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from tnfd.rules.text import clean
+
+COLUMNS = 42  # of a line; wider stretches without spaces are cut where their script allows it
+
+# What a break costs, best first; the numbers only matter beside each other.
+SENTENCE, CLAUSE, JOINING, WORD, CLINGING, INSIDE = 0, 2, 5, 9, 14, 24
+
+# No-break spaces hold together what they stand in ("10 000", "Quoi ?"): they are no place to break.
+_SPACES = re.compile(r"[^\S\u00a0\u2007\u202f]+")
+_CLOSING = "\"'”’»›)]}」』）】》〉"
+_OPENING = "\"'“‘«‹([{¿¡„「『（【《〈"
+_SENTENCE_MARKS = frozenset("!?…。！？؟۔।॥‼⁇")
+_CLAUSE_MARKS = frozenset(",;:，、；：،؛–—")
+_DASHES = frozenset("-–—")
+_HANGUL = re.compile(
+    r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff]"
+)  # two columns wide, but written with spaces
+_HIRAGANA, _KATAKANA = re.compile(r"[\u3041-\u309f]"), re.compile(r"[\u30a0-\u30ff]")
+# Unicode's line breaking class SA, as far as people speak it: Thai, Lao, Tibetan, Burmese, Khmer.
+_SPACELESS = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u30a0-\u30ff]")
+_SYLLABLE_STARTS = frozenset("เแโใไເແໂໃໄ")  # vowels that are written before their syllable
+# JIS X 4051: what may not begin a line, what may not end one.
+_NOT_FIRST = frozenset(
+    "、。，．・：；？！‐ー々〻ゝゞヽヾぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ゛゜％…‥,.;:?!%—–~〜" + _CLOSING
+)
+_NOT_LAST = frozenset("￥＄$¥#＃" + _OPENING)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# They open a clause or a phrase: a line breaks better before them than after. English, German, French,
+# Spanish, Italian, Portuguese, Dutch, all in one: in another language such a word costs a little beauty.
+_CONJUNCTIONS = _words(
+    """
+    and but or nor because although though while when where which who whose that if unless until since so than
+    as before after
+    und oder aber sondern denn weil dass daß wenn ob als während obwohl damit bevor nachdem wo wie
+    et ou mais donc car que qui quand si comme parce puisque lorsque
+    y o pero sino porque cuando como aunque donde
+    e ma che perché quando se mas
+    en maar want omdat dat terwijl
+    """
+)
+_PREPOSITIONS = _words(
+    """
+    in on at for with from to into of by about through over under between without
+    mit von für auf bei nach zu aus durch über unter zwischen ohne um im am zum zur vom beim
+    dans avec pour sur par sans chez vers con para por sin desde hasta di da su per tra em com até
+    met van voor bij naar uit
+    """
+)
+_LEADING = _CONJUNCTIONS | _PREPOSITIONS
+_ARTICLES = _words(
+    """
+    a an the my your his her its our their this these those i we they he she not no very
+    der die das den dem des ein eine einen einem einer eines mein sein ihr ich wir sie er nicht kein keine
+    le la les un une du des ce cette ces mon ma mes je il elle nous vous ne
+    el los las una lo gli il mi su tu os um uma het een de del della do da dos
+    """
+)
+_ABBREVIATIONS = _words(
+    """
+    mr mrs ms dr st jr sr vs prof gen col sen rep gov lt sgt capt rev hon mt ft approx etc fig vol
+    nr bzw ca inkl evtl ggf usw hr fr frau str abs art bd jh mio mrd tel
+    m mme mlle sra srta ud uds dott sig
+    """
+)
+
+
+def width(text: str) -> int:
+    """Return the columns that a text takes: two for full-width characters, none for marks on others."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(char) for char in text)
+
+
+def _columns(char: str) -> int:
+    if unicodedata.east_asian_width(char) in "WF":
+        return 2
+    return 0 if unicodedata.category(char) in ("Mn", "Me", "Cf") else 1
+
+
+def pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """Give what no line end may divide, each with whether a space stands before it in the text."""
+    for word in filter(None, map(str.strip, _SPACES.split(clean(text)))):
+        spaced = True
+        for piece in _divided(word):
+            yield piece, spaced
+            spaced = False
+
+
+def break_cost(left: str, right: str, *, spaced: bool) -> int:
+    """Return what it costs to end a line or a cue between two pieces; 0 is a sentence's end."""
+    bare = left.rstrip(_CLOSING) or left
+    if _ends_sentence(bare, right):
+        return SENTENCE
+    if bare[-1] in _CLAUSE_MARKS or (spaced and right[0] in _DASHES):
+        return CLAUSE
+    if not spaced:
+        return _unspaced_cost(left[-1], right[0])
+    word = left.strip(_OPENING + _CLOSING).casefold()
+    if left.endswith(".") and (word.rstrip(".") in _ABBREVIATIONS or len(word) == 2 or "." in word[:-1]):
+        return INSIDE  # "Dr. Who", "J. Smith", "z. B."
+    leads = right.strip(_OPENING).casefold() in _LEADING
+    if word in _PREPOSITIONS and leads:
+        return JOINING  # it belongs to the verb before it: "move on | to the next"
+    if word in _LEADING or word in _ARTICLES or word.rstrip(".").isdecimal():
+        return CLINGING
+    return JOINING if leads else WORD
+
+
+def _ends_sentence(left: str, right: str) -> bool:
+    """Whether ``left``, without closing quotes, ends a sentence; "Dr. Who", "z. B." and "3. Mai" do not."""
+    if left[-1] in _SENTENCE_MARKS:
+        return left[-1] != "…" or not right[0].islower()
+    if left[-1] != "." or right[0].islower():
+        return False
+    word = left.rstrip(".").lstrip(_OPENING).casefold()
+    if "." in word or word in _ABBREVIATIONS:
+        return False
+    if word.isdecimal():
+        return len(word) > 2
+    return len(word) != 1
+
+
+def _unspaced_cost(last: str, first: str) -> int:
+    """Return the cost of a break in text without spaces."""
+    if last == "\u200b" or (_HIRAGANA.match(last) and not _HIRAGANA.match(first)):
+        return WORD  # hiragana are particles and endings: most Japanese phrases end with them
+    if last.isascii() != first.isascii() or bool(_KATAKANA.match(last)) != bool(_KATAKANA.match(first)):
+        return CLINGING
+    return INSIDE
+
+
+def _divided(word: str) -> Iterator[str]:
+    """Give the parts between which a word of text without spaces may break; else the word itself."""
+    if word.isascii():
+        yield word
+        return
+    start = 0
+    for at in range(1, len(word)):
+        if _may_break(word[at - 1], word[at]):
+            yield from _chopped(word[start:at])
+            start = at
+    yield from _chopped(word[start:])
+
+
+def _may_break(before: str, after: str) -> bool:
+    if before == "\u200b" or (before == "—" and after.isalnum()):
+        return True
+    if after in _NOT_FIRST or before in _NOT_LAST or _clings(after) or before == "\u200d":
+        return False
+    if before.isdecimal() and not after.isdecimal():
+        return False  # a number and its unit
+    if _KATAKANA.match(before) and _KATAKANA.match(after):
+        return False
+    return _ideographic(before) or _ideographic(after)
+
+
+def _ideographic(char: str) -> bool:
+    return unicodedata.east_asian_width(char) in "WF" and not _HANGUL.match(char)
+
+
+def _clings(char: str) -> bool:
+    """Whether a character is one with what stands before it: marks, joiners, skin tones."""
+    return unicodedata.category(char) in ("Mn", "Mc", "Me", "Cf") or "\U0001f3fb" <= char <= "\U0001f3ff"
+
+
+def _chopped(part: str) -> Iterator[str]:
+    """Cut a stretch that no line could hold, if its script has no spaces; words of others stay whole."""
+    start, taken = 0, 0
+    if _SPACELESS.search(part) and width(part) > COLUMNS:
+        for at, char in enumerate(part):
+            taken += _columns(char)
+            # Before a leading vowel a syllable begins; elsewhere, at least before a base character.
+            good = char in _SYLLABLE_STARTS and taken > COLUMNS // 2
+            full = taken > COLUMNS - 4 and not _clings(char) and char not in _NOT_FIRST
+            if at and part[at - 1] not in _SYLLABLE_STARTS and (good or full):
+                yield part[start:at]
+                start, taken = at, _columns(char)
+    yield part[start:]

@@ -1,0 +1,85 @@
+"""Which jobs may run now, and when the next one may: what the queue's feeder asks. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection
+from typing import Any
+
+from tnfd.store.records import CLOCK_SLACK_S
+
+_PROBE_BEGUN_S = 60.0  # a job begun as a probe reaches the engine in this time, or another one is tried
+
+# The row's reason to wait has passed. A clock that was set back must not prolong it.
+_DUE = (
+    "j.state = 'queued' AND (j.waiting_reason IS NULL OR j.waiting_reason NOT IN ('original', 'config'))"
+    f" AND (j.not_before <= :now OR j.state_since > :now + {CLOCK_SLACK_S}"
+    " OR j.waiting_reason = 'engine_paused')"
+)
+_BEST_FIRST = "ORDER BY j.priority DESC, j.failures, j.id"
+
+
+def ready(
+    connection: sqlite3.Connection, scopes: Collection[str], now: float, limit: int, without: Collection[str]
+) -> list[str]:
+    """Ids that may run now, best first. A paused engine lets one job through when its probe is due."""
+    values = {"now": now, "limit": limit, "scopes": json.dumps([*scopes]), "without": json.dumps([*without])}
+    rows = connection.execute(
+        f"""
+        SELECT j.id FROM job AS j JOIN transcription AS t ON t.id = j.transcription
+        LEFT JOIN engine AS e ON e.name = j.engine
+        WHERE {_DUE} AND j.scope IN (SELECT value FROM json_each(:scopes))
+          AND j.id NOT IN (SELECT value FROM json_each(:without))
+          AND (e.paused_at IS NULL OR t.state = 'done')
+        {_BEST_FIRST} LIMIT :limit
+        """,
+        values,
+    ).fetchall()
+    return [*_probes(connection, values), *(row["id"] for row in rows)][:limit]
+
+
+def _probes(connection: sqlite3.Connection, values: dict[str, Any]) -> list[str]:
+    """For each paused engine whose probe is due, and has nobody on the way, the job that shall find out."""
+    engines = connection.execute(
+        f"""
+        SELECT e.name FROM engine AS e
+        WHERE e.paused_at IS NOT NULL AND (e.probe_at <= :now OR e.set_at > :now + {CLOCK_SLACK_S})
+          AND NOT EXISTS (SELECT 1 FROM reservation AS r WHERE r.engine = e.name AND r.probe = 1)
+          AND NOT EXISTS (
+            SELECT 1 FROM job AS j JOIN transcription AS t ON t.id = j.transcription
+            WHERE j.engine = e.name AND t.state <> 'done'
+              AND (j.state = 'queued' AND j.id IN (SELECT value FROM json_each(:without))
+                   OR j.state = 'running'
+                   AND j.state_since BETWEEN max(e.probe_at, :now - {_PROBE_BEGUN_S}) AND :now))
+        """,
+        values,
+    ).fetchall()
+    chosen = []
+    for engine in engines:
+        row = connection.execute(
+            f"""
+            SELECT j.id FROM job AS j JOIN transcription AS t ON t.id = j.transcription
+            WHERE {_DUE} AND j.scope IN (SELECT value FROM json_each(:scopes))
+              AND j.engine = :engine AND t.state <> 'done'
+            {_BEST_FIRST} LIMIT 1
+            """,
+            {**values, "engine": engine["name"]},
+        ).fetchone()
+        chosen += [] if row is None else [row["id"]]
+    return chosen
+
+
+def next_due(connection: sqlite3.Connection, scopes: Collection[str], now: float) -> float | None:
+    """The next moment at which something becomes ready by itself."""
+    (due,) = connection.execute(
+        """
+        SELECT min(at) FROM (
+          SELECT CASE WHEN j.waiting_reason = 'engine_paused' THEN e.probe_at ELSE j.not_before END AS at
+          FROM job AS j LEFT JOIN engine AS e ON e.name = j.engine
+          WHERE j.state = 'queued' AND j.scope IN (SELECT value FROM json_each(:scopes))
+        ) WHERE at > :now
+        """,
+        {"scopes": json.dumps([*scopes]), "now": now},
+    ).fetchone()
+    return None if due is None else float(due)
