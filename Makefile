@@ -46,8 +46,9 @@ cov: $(READY)  ## run the tests and report what they do not reach
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
-bench: $(READY)  ## measure: the idle daemon, and how busy it keeps an engine
-	@$(PY) benchmarks/idle.py $(ARGS)
+bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, how fast a batch is
+	@$(PY) -m benchmarks.idle
+	@$(PY) -m benchmarks.throughput $(ARGS)
 
 docs: $(READY)  ## write the documents that are made from the code
 	@$(PY) docs/make_errors.py

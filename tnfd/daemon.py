@@ -37,6 +37,7 @@ _job_log = structlog.get_logger("tnfd.job")
 EXIT_INTERRUPTED = 130
 _LOOK_S = 0.9  # commands are seen within a second
 _STATUS_S = 1.0  # while some job's status file is behind
+_AFTER_S = 0.2  # at least, until what was put off is tried again
 _BURY_S = 30.0
 _STALE_S = 120.0  # a heart that has not beaten for this long
 
@@ -72,6 +73,8 @@ class _Daemon:
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._status_due = asyncio.Event()
+        self._after_due = {scope: asyncio.Event() for scope in self._scopes}
+        house.mover.look = self._look
         self._exit = 0
         self._since = self._clock.now()
 
@@ -86,6 +89,7 @@ class _Daemon:
                     Service("queue", self._work),
                     Service("controls", self._listen),
                     Service("status-files", self._keep_status),
+                    *(Service(f"after {scope}", self._clear(scope)) for scope in self._scopes),
                     Service("beacon", self._shine),
                     Service("conductor", self._conduct, restart=False),
                     Service("ready", self._announce),
@@ -146,6 +150,12 @@ class _Daemon:
             job = await self._house.store.job(argument)
             if job is not None and job.state is JobState.SETTLING:
                 self._look(job.scope, job.source.rel)
+        elif command == "cancel":
+            self._queue.cancel(argument)
+            job = await self._house.store.job(argument)
+            if job is not None and job.state is JobState.CANCELLED:
+                log = _job_log.bind(job=job.id, file=for_terminal(job.source.rel))
+                log.info("job.finished", state=str(job.state))
         self._queue.wake()
         self._status_due.set()
 
@@ -153,11 +163,28 @@ class _Daemon:
         while True:
             self._status_due.clear()
             while await self._house.keeper.catch_up(self._scopes):
-                pass
+                for due in self._after_due.values():
+                    due.set()
             behind = await self._house.store.status_behind(self._scopes)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STATUS_S if behind else None):
                     await self._status_due.wait()
+
+    def _clear(self, scope: str) -> Callable[[], Awaitable[None]]:
+        """Move and delete what finished jobs of an inbox leave behind, if that is configured."""
+
+        async def clear() -> None:
+            after, due = self._house.store.after, self._after_due[scope]
+            while True:
+                due.clear()
+                while await self._house.mover.catch_up((scope,)):
+                    self._status_due.set()
+                due_s = await after.next_due_s((scope,))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if due_s is None else max(_AFTER_S, due_s)):
+                        await due.wait()
+
+        return clear
 
     async def _shine(self) -> None:
         await beacon.serve(self._house.config.daemon.state_dir, self._status)
@@ -178,6 +205,7 @@ class _Daemon:
         faultpoints.reach("daemon.drained")
         while await self._house.keeper.catch_up(self._scopes):
             pass
+        self._supervisor.end(*(f"after {scope}" for scope in self._scopes))
         self._supervisor.end("controls", "status-files", "beacon")
 
     def _on_claimed(self) -> None:
@@ -195,6 +223,7 @@ class _Daemon:
         faultpoints.reach("job.finished")
         job = finished.job
         log = _job_log.bind(job=job.id, file=for_terminal(job.source.rel))
+        self._house.keeper.hurry(job.id)
         self._status_due.set()
         if finished.released:
             self._queue.wake()
@@ -204,7 +233,7 @@ class _Daemon:
         if isinstance(outcome, Retry):
             log.warning(
                 "job.retry", code=outcome.code, reason=outcome.message, failures=job.failures,
-                again_in_s=round(outcome.after_s, 1),
+                again_in_s=round(outcome.after_s, 2),
             )  # fmt: skip
         elif isinstance(outcome, Wait):
             waiting = outcome.waiting
@@ -231,7 +260,7 @@ class _Daemon:
                 flags=",".join(job.flags) or None,
             )
         elif isinstance(outcome, LookAgain):
-            log.info("job.released", state=str(job.state), reason="the file changed")
+            log.info("job.released", state=str(job.state), reason=outcome.why)
         else:
             log.info("job.released", state=str(job.state))
 

@@ -257,6 +257,19 @@ class OutputFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Adoption:
+    """What the status file of another tnfd says of work that need not be done again; believed for one job."""
+
+    instance: str
+    job: str
+    media: MediaInfo | None = None
+    engine: EngineChoice | None = None
+    timestamps: Timestamps | None = None
+    languages: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What is owed for one input file, as the store knows it. ``transcription`` is shared by duplicates."""
 
@@ -289,7 +302,15 @@ class Job:
     settled_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    moved_to: bytes | None = None
+    moved_to: bytes | None = None  # absolute path, once ``after`` has moved the file
+    adopted: Adoption | None = None  # another tnfd did the work
+
+    @property
+    def present(self) -> FileRef:
+        """The file where it lies by now; ``source`` is where it was seen."""
+        if self.moved_to is None:
+            return self.source
+        return FileRef(self.source.root, os.path.relpath(self.moved_to, self.source.root), self.source.stat)
 
     def evolve(self, **changes: Any) -> Job:
         """Return a copy with changes."""

@@ -7,11 +7,12 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tnfd.config import Config, EngineConfig, InboxConfig, base_url_of, resolve_settings, secret_of
 from tnfd.engines.openai import OpenAIEngine
+from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
 from tnfd.errors import ConfigError
 from tnfd.intake.claims import StoreClaims
@@ -19,6 +20,8 @@ from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.options import IntakeOptions
 from tnfd.media import ChildMedia
 from tnfd.outputs.local import LocalOutputs
+from tnfd.pipeline.adopt import Adopter
+from tnfd.pipeline.after import Mover
 from tnfd.pipeline.deliver import Deliverer
 from tnfd.pipeline.fate import RetryPolicy
 from tnfd.pipeline.files import FileThreads
@@ -52,6 +55,7 @@ class House:
     handler: JobHandler
     keeper: StatusKeeper
     scratch: Path
+    mover: Mover
 
 
 def scope_of(inbox: InboxConfig) -> str:
@@ -90,6 +94,14 @@ def build_engine(engine: EngineConfig, environ: Mapping[str, str], clock: Clock)
     )
 
 
+def _rack(config: Config, environ: Mapping[str, str], clock: Clock) -> EngineRack:
+    def build(name: str, model: str | None) -> Engine:
+        engine = config.engines[name]
+        return build_engine(replace(engine, model=model or engine.model), environ, clock)
+
+    return EngineRack(tuple(config.engines), build)
+
+
 @contextlib.asynccontextmanager
 async def open_store(config: Config, clock: Clock, *, kind: str) -> AsyncIterator[SqliteStore]:
     """Open the store in this process's name.
@@ -112,8 +124,11 @@ async def open_house(
     *,
     kind: str = "daemon",
     progress: Progress | None = None,
+    adopt: bool = True,
 ) -> AsyncIterator[House]:
     """Open everything that the pipeline needs; on leaving, all of it is closed.
+
+    ``adopt``: take the work of another tnfd for done, where its status file and outputs say so.
 
     Raises:
         StoreUnusable: the database cannot be used.
@@ -125,19 +140,25 @@ async def open_house(
         scratch.mkdir(mode=0o700, exist_ok=True)
         files = FileThreads(clock)
         stack.push_async_callback(files.close)
-        engines: dict[str, Engine] = {}
-        for name, engine in config.engines.items():
-            engines[name] = await stack.enter_async_context(build_engine(engine, environ, clock))
+        rack = await stack.enter_async_context(_rack(config, environ, clock))
         media = await stack.enter_async_context(ChildMedia(clock=clock))
         outputs = LocalOutputs(clock)
         gate = Gate(store, clock, progress)
         transcriber = Transcriber(
-            store, gate, media, engines, files, scratch, workers=daemon.workers, progress=progress
+            store, gate, media, rack, files, scratch, workers=daemon.workers, progress=progress
         )
         policy = RetryPolicy(daemon.max_attempts, *daemon.backoff_s)
-        handler = JobHandler(transcriber, Deliverer(store, outputs, files, progress), clock, policy)
-        keeper = StatusKeeper(store, outputs, files, clock, instance=socket.gethostname())
-        yield House(config, clock, store, engines, media, transcriber, handler, keeper, scratch)
+        deliverer = Deliverer(store, outputs, files, progress)
+        adopter = Adopter(store, outputs, files, deliverer) if adopt else None
+        handler = JobHandler(transcriber, deliverer, clock, policy, adopter=adopter)
+        movers = FileThreads(clock)  # of their own: a large file on its way to another disk takes its time
+        stack.push_async_callback(movers.close)
+        mover = Mover(store.after, outputs, movers)
+        keeper = StatusKeeper(
+            store, outputs, files, clock, instance=socket.gethostname(), busy=mover.in_work
+        )
+        engines = rack.configured
+        yield House(config, clock, store, engines, media, transcriber, handler, keeper, scratch, mover)
 
 
 def build_queue(
@@ -185,7 +206,7 @@ def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None
         settle_s=inbox.settle_s,
         watch_mode=inbox.watch,
         existing=inbox.existing,
-        skip_dirs=tuple(os.fsencode(folder) for folder in skip),
+        skip_dirs=tuple(os.path.normpath(os.fsencode(folder)) for folder in skip),
     )
     claims = StoreClaims(house.store, root, on_claimed)
     return InboxIntake(Origin(scope_of(inbox), inbox.name, settings), root, options, claims, house.clock)

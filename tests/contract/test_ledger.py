@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import pytest
 
 from tests.stores import (
     BACKENDS,
-    ENGINE,
     AnyStore,
     Backend,
     Stores,
@@ -29,12 +29,22 @@ from tests.stores import (
 from tnfd.errors import Fate, Fault
 from tnfd.model import EngineChoice, Waiting, WaitReason
 from tnfd.ports.ledger import Closed, EngineStatus, Granted, Refusal, Spent
-from tnfd.ports.queue import Done, Wait
+from tnfd.ports.queue import Wait
 from tnfd.store.ledger import Budget
 
 DOWN, KEY, STUMBLE = Fault("engine.down"), Fault("engine.bad_key"), Fault("engine.timeout")
 SLOW = Fault("engine.rate_limited", retry_after_s=20)
 FREE = Budget()
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Budgets count local days: the test's are those of UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
@@ -433,10 +443,3 @@ async def test_processes_that_ask_at_once_never_get_more_than_there_is(stores: S
         tasks = [group.create_task(asks(store)) for store in several]
     assert sum(task.result() for task in tasks) == 10
     assert (await several[0].spent()).today_usd == pytest.approx(1.0)
-
-
-async def test_usage_of_a_transcription_is_what_was_booked_for_it(stores: Stores, store: AnyStore) -> None:
-    job = await claim(stores, store)
-    await transcribe(store, lease := await begin(store, job))
-    await store.finish(lease, Done())
-    assert (await the_job(store, job)).engine == ENGINE

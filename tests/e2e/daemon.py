@@ -41,7 +41,7 @@ _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2  # linux/pr
 _BUGS = frozenset({"service.crashed", "job.bug"})
 
 
-async def until(fact: Callable[[], T], what: str = "", timeout_s: float = PATIENCE_S) -> T:
+async def until(fact: Callable[[], T | None], what: str = "", timeout_s: float = PATIENCE_S) -> T:
     """Return what `fact()` returns once that is true; raise AssertionError if it does not become so in time."""
     limit = asyncio.get_running_loop().time() + timeout_s
     while not (found := fact()):
@@ -174,7 +174,8 @@ class Site:
         return read_status(source.with_name(source.name + ".status.json"))
 
     def state_of(self, source: Path) -> str:
-        return (self.status(source) or {}).get("state", "")
+        status = self.status(source)
+        return "" if status is None else str(status["state"])
 
     def litter(self) -> list[str]:
         """Temporary files that lie around."""
@@ -245,11 +246,11 @@ class Daemon:
         ]
 
     async def until(
-        self, fact: Callable[[], T], what: str = "", timeout_s: float = PATIENCE_S, *, lives: bool = True
+        self, fact: Callable[[], T | None], what: str = "", timeout_s: float = PATIENCE_S, *, lives: bool = True
     ) -> T:
         """As `until`, but with the log in the message, and at once if the daemon ends (with `lives`)."""
 
-        def alive_and_fact() -> T:
+        def alive_and_fact() -> T | None:
             found = fact()
             assert found or self.alive or not lives, f"the daemon ended with {self._process.returncode}"
             return found
@@ -277,17 +278,17 @@ class Daemon:
 
     def look_around(self) -> list[psutil.Process]:
         """The processes below it now; remembered for `orphans`."""
+        below: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             below = psutil.Process(self.pid).children(recursive=True)
-            self.family.update(below)
-            return below
-        return []
+        self.family.update(below)
+        return below
 
     async def orphans(self) -> list[psutil.Process]:
         """Those processes below it that outlived it by more than a moment."""
         with contextlib.suppress(AssertionError):
-            await until(lambda: not any(one.is_running() for one in self.family), timeout_s=5)
-        return [one for one in self.family if one.is_running()]
+            await until(lambda: not any(map(_lives, self.family)), timeout_s=5)
+        return list(filter(_lives, self.family))
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)  # Process.send_signal() would look for the exit status, and take it
@@ -310,6 +311,20 @@ class Daemon:
         transport = self._process._transport.get_pipe_transport(2)  # type: ignore[attr-defined]
         transport.close()
 
+    def send_twice(self) -> None:
+        """Tell it to stop, and at once."""
+        psutil.Process(self.pid).suspend()
+        self.send(signal.SIGTERM)
+        self.send(signal.SIGINT)  # two of one kind that wait count as one
+        psutil.Process(self.pid).resume()
+
+    def freeze(self) -> None:
+        """Let it live without doing anything."""
+        self.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.send(signal.SIGCONT)
+
     def log(self) -> str:
         """The last lines of the log, for messages."""
         lines = [" ".join(f"{key}={value}" for key, value in event.items()) for event in self.events]
@@ -321,6 +336,13 @@ class Daemon:
         assert not bugs, self.log()
         assert not [event for event in self.events if event.get("code") == "internal.bug"], self.log()
         assert not self.noise, "\n".join(self.noise)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)  # those wait for a parent that is not ours
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextlib.asynccontextmanager

@@ -38,7 +38,7 @@ def as_json(transcript: Transcript, **more: Any) -> dict[str, Any]:
 
 
 def test_available_formats_are_those_with_a_renderer() -> None:
-    assert {"txt", "json"} <= set(available())
+    assert set(available()) == {"txt", "md", "srt", "vtt", "json"}
 
 
 def test_txt_is_the_text_and_a_newline() -> None:

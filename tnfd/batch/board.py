@@ -6,7 +6,7 @@ Owns nothing on disk and decides nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -24,6 +24,7 @@ class Result(StrEnum):
 
     DONE = "done"
     DUPLICATE = "duplicate"  # its text came from another file with the same content
+    RENDERED = "rendered"  # only outputs were owed; the text was stored already
     ALREADY = "already_done"  # nothing was owed
     PARTIAL = "partial"
     FAILED = "failed"
@@ -65,6 +66,7 @@ class Item:
     total: int = 0
     audio_s: float | None = None
     cost_usd: float = 0.0  # in this run
+    rendered: bool = False  # only outputs are owed
     result: Result | None = None
     reason: str = ""  # where there is no job that says it
     final: Job | None = None
@@ -100,7 +102,9 @@ class Board:
     ended_s: float = 0.0  # audio of files that need nothing more
     heard_s: float = 0.0  # audio that this run has finished
     cost_usd: float = 0.0
+    requests: int = 0
     events: deque[Event] = field(default_factory=deque)
+    before_sending: Callable[[str], None] | None = None  # told of each job that would send something
     _busy: dict[int, Item] = field(default_factory=dict)
     _by_job: dict[str, Item] = field(default_factory=dict)
 
@@ -116,6 +120,8 @@ class Board:
         if stage is Stage.TRANSCRIBING and self.begun is None:
             self.begun = self.clock.monotonic()
         self.at(item, stage)
+        if stage is Stage.WAITING and self.before_sending is not None:
+            self.before_sending(job)
 
     def measured(self, job: str, audio_s: float) -> None:
         """See ``ports.progress``."""
@@ -126,6 +132,7 @@ class Board:
     def spent(self, job: str, cost_usd: float) -> None:
         """See ``ports.progress``."""
         self.cost_usd += cost_usd
+        self.requests += 1
         item = self._by_job.get(job)
         if item is not None:
             item.cost_usd += cost_usd
@@ -150,6 +157,8 @@ class Board:
         """Nothing more happens to an item."""
         if item.result is not None:
             return
+        if item.rendered and result in (Result.DONE, Result.DUPLICATE):
+            result = Result.RENDERED
         self.at(item, "")
         item.result, item.final, item.reason = result, job, reason
         if job is not None and job.media is not None and job.media.duration_s and item.audio_s is None:
@@ -175,7 +184,8 @@ class Board:
         """Items in progress, those being transcribed first, the oldest of them first."""
         order = {Stage.TRANSCRIBING: 0, Stage.WRITING: 1, Stage.WAITING: 2, Stage.PREPARING: 3}
         return sorted(
-            self._busy.values(), key=lambda item: (order.get(item.stage, 4), item.since)  # type: ignore[call-overload]
+            self._busy.values(),
+            key=lambda item: (order.get(item.stage, 4), item.since),  # type: ignore[call-overload]
         )
 
     @property

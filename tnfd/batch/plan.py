@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tnfd.batch.board import Item
 from tnfd.batch.targets import Target, anchored, find_targets
 from tnfd.batch.wishes import Setting, Wishes
 from tnfd.clock import SystemClock
-from tnfd.config import Config, EngineConfig, InboxConfig, base_url_of, resolve_settings
+from tnfd.config import Config, EngineConfig, base_url_of, resolve_settings
 from tnfd.intake.look import stat_key
 from tnfd.intake.scan import SLICE, Entry, Walk
 from tnfd.model import FileRef, JobState, StatKey
@@ -43,7 +44,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Before anything was opened: numbers of files, seconds of audio, dollars; all but the files are guesses."""
+    """Before anything was opened: files, and by their sizes seconds of audio and dollars."""
 
     files: int
     already: int
@@ -72,7 +73,7 @@ class Plan:
         return self.setting.config
 
 
-def make_plan(wishes: Wishes, setting: Setting, environ: Mapping[str, str]) -> Plan:
+def make_plan(wishes: Wishes, setting: Setting) -> Plan:
     """Find the files and what the store knows of them.
 
     Raises:
@@ -90,12 +91,12 @@ def make_plan(wishes: Wishes, setting: Setting, environ: Mapping[str, str]) -> P
 
 
 def _survey(plan: Plan, target: Target, state_dir: bytes) -> None:
-    inbox = target.inbox or replace(plan.setting.plain, path=_as_path(target.root))
+    inbox = target.inbox or replace(plan.setting.plain, path=Path(os.fsdecode(target.root)))
     settings = resolve_settings(plan.config, inbox)
     scope = scope_of(inbox) if target.inbox else ""
     origin = Origin(scope, inbox.name if target.inbox else _NAMELESS, settings)
     plan.settle_s[target.root] = inbox.settle_s
-    skip = [state_dir[len(target.root) + 1 :]] if state_dir.startswith(target.root.rstrip(b"/") + b"/") else []
+    skip = [state_dir[len(target.root.rstrip(b"/")) + 1 :]] if _inside(state_dir, target.root) else []
     if settings.after != "keep":
         skip += [os.fsencode(settings.done_dir), os.fsencode(settings.failed_dir)]
     found: dict[bytes, Entry] = {}
@@ -121,12 +122,6 @@ def _survey(plan: Plan, target: Target, state_dir: bytes) -> None:
         about_s = estimate_audio_s(os.fsdecode(rel), entry.stat.size_bytes)
         ref = FileRef(target.root, rel, entry.stat)
         plan.items.append(Item(ref, origin, about_s, target.inbox is not None, entry.flags))
-
-
-def _as_path(root: bytes) -> "os.PathLike[str]":
-    from pathlib import Path
-
-    return Path(os.fsdecode(root))
 
 
 def _match(plan: Plan) -> None:
@@ -155,7 +150,7 @@ def same_file(one: StatKey, other: StatKey) -> bool:
 
 
 def former_of(item: Item, stat: StatKey, sha256: str | None) -> Former | None:
-    """The job that this file has already under these settings, by its content or, that unknown, by its stat."""
+    """The job that this file has under these settings, by its content or, that unknown, by its stat."""
     profile = profile_of(item.origin.settings)
     for former in item.formers:
         same = former.sha256 == sha256 if sha256 is not None else same_file(former.stat, stat)
@@ -226,18 +221,3 @@ def price_of(engine: EngineConfig, environ: Mapping[str, str]) -> Price:
         url = base_url_of(engine, environ)
         host = url.partition("://")[2].partition("/")[0].rpartition("@")[2] if url else "api.openai.com"
     return Price(engine.name, engine.type, engine.model, host, can.usd_per_minute, can.max_concurrency)
-
-
-__all__ = [
-    "Estimate",
-    "InboxConfig",
-    "Plan",
-    "Price",
-    "estimate",
-    "former_of",
-    "make_plan",
-    "outputs_wanted",
-    "owed",
-    "price_of",
-    "same_file",
-]

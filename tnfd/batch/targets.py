@@ -48,7 +48,9 @@ def find_targets(paths: Sequence[str], config: Config) -> list[Target]:
         if is_folder:
             target.folders.append(below)
         else:
-            target.files.append(os.path.join(below, os.path.basename(path)) if below else os.path.basename(path))
+            target.files.append(
+                os.path.join(below, os.path.basename(path)) if below else os.path.basename(path)
+            )
     if missing:
         raise WrongUsage("\n".join(missing))
     return list(targets.values())

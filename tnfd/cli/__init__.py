@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from tnfd import __version__
-from tnfd.cli import config, daemon, demo, init, jobs, status
-from tnfd.cli.options import EXIT_CONFIG, EXIT_FAILED, EXIT_TRY_LATER, complain
+from tnfd.cli import batch, config, daemon, demo, doctor, init, jobs, pauses, status, work
+from tnfd.cli.options import EXIT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TRY_LATER, complain
+
+
+class _Commands(TyperGroup):
+    """Typer's own answer to an aborted prompt is exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Abort, EOFError):
+            complain("\nInterrupted.")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
 
 app = typer.Typer(
     name="tnfd",
+    cls=_Commands,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -37,7 +51,7 @@ def _main(
     pass
 
 
-for _module in (init, daemon, status, jobs, config, demo):
+for _module in (init, daemon, batch, status, jobs, work, pauses, config, doctor, demo):
     _module.register(app)
 
 

@@ -15,9 +15,9 @@ def register(app: typer.Typer) -> None:
 
 
 def run(config: ConfigOption = None) -> None:
-    """Watch the inboxes and transcribe, in the foreground; logs go to stderr.
+    """Watch the inboxes and transcribe, in the foreground.
 
-    Ctrl-C or SIGTERM finishes what is in progress and stops; a second one stops at once.
+    Logs go to stderr. Ctrl-C or SIGTERM finishes what is in progress and stops; a second one stops at once.
 
     Example: tnfd run --config ~/tnfd.toml
     """

@@ -1,35 +1,79 @@
-"""``tnfd jobs``, ``tnfd show``, ``tnfd retry``."""
+"""``tnfd jobs`` and ``tnfd show``; what other commands share that are about jobs."""
 
 from __future__ import annotations
 
 import json as jsonlib
-import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tnfd.cli import terminal
+from tnfd.cli.complete import inboxes, states
 from tnfd.cli.options import EXIT_FAILED, EXIT_USAGE, ConfigOption, complain, load_or_exit
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
     from tnfd.control import Control
     from tnfd.model import Job
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FilesOrJobs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FILE|JOB...", show_default=False, help="Files, or jobs' ids or their beginnings."
+    ),
+]
 _SHOWN = 30
+_DETAIL = 30  # columns that the last column may take at most while names need the room
+_INDENT = 10
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("jobs")(jobs)
     app.command("show")(show)
-    app.command("retry")(retry)
 
 
-def _control(config: Any) -> Control:
+# -- shared ----------------------------------------------------------------------------------------------
+
+
+def open_control(config: Path | None) -> Control:
+    """The way to the jobs of the configured state folder."""
     from tnfd.clock import SystemClock
     from tnfd.control import Control
 
     return Control(load_or_exit(config, places=False), SystemClock())
+
+
+def find_or_exit(control: Control, named: Sequence[str]) -> list[Job]:
+    """The newest job of each of these; where one has none, say so for all of them and exit 1."""
+    from tnfd.control import Ambiguous, NoSuchJob
+
+    found: dict[str, Job] = {}
+    missing = False
+    for one in named:
+        try:
+            job = control.find(one)[0]
+            found[job.id] = job
+        except (NoSuchJob, Ambiguous) as error:
+            complain(f"tnfd: {error}; tnfd jobs lists them")
+            missing = True
+    if missing:
+        raise typer.Exit(EXIT_FAILED)
+    return list(found.values())
+
+
+def name_of(job: Job) -> str:
+    """A job's file as people know it: inbox and path below it."""
+    from tnfd.rules.names import for_terminal
+
+    return f"{job.inbox}/{for_terminal(job.source.rel)}"
+
+
+# -- jobs ------------------------------------------------------------------------------------------------
 
 
 def _state(name: str | None) -> Any:
@@ -40,54 +84,99 @@ def _state(name: str | None) -> Any:
     try:
         return JobState(name)
     except ValueError:
-        complain(f"no such state: {name}; there are {', '.join(JobState)}")
+        complain(f"tnfd: no such state: {name}; there are {', '.join(JobState)}")
         raise typer.Exit(EXIT_USAGE) from None
 
 
 def jobs(
-    state: Annotated[str | None, typer.Option("--state", metavar="STATE", help="Only this state.")] = None,
-    inbox: Annotated[str | None, typer.Option("--inbox", metavar="NAME", help="Only this inbox.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state", metavar="STATE", autocompletion=states, help="Only this state: done, failed..."
+        ),
+    ] = None,
+    inbox: Annotated[
+        str | None,
+        typer.Option("--inbox", metavar="NAME", autocompletion=inboxes, help="Only this inbox."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """List jobs, newest first (all of them with --json, else the latest 30 unless --limit says more).
+    """List jobs, newest first.
+
+    All of them with --json, else the latest 30 unless --limit says more.
 
     Example: tnfd jobs --state failed
     """
-    from tnfd.control import age
-
-    with _control(config) as control:
+    wanted = _state(state)
+    with open_control(config) as control:
         most = limit if json or limit else _SHOWN + 1
-        found = control.jobs(state=_state(state), inbox=inbox, limit=most)
+        found = control.jobs(state=wanted, inbox=inbox, limit=most)
         if json:
             typer.echo(jsonlib.dumps([control.job_object(job) for job in found], indent=2))
             return
+        now = control.clock.now()
     if not found:
-        typer.echo("no jobs yet" if state is None and inbox is None else "no such jobs")
+        terminal.say(_nothing(state, inbox))
         return
-    from tnfd.clock import SystemClock
-
-    now = SystemClock().now()
     shown = found if limit else found[:_SHOWN]
-    for job in shown:
-        typer.echo(f"{job.state:<9}  {age(job.updated_at, now):>6}  {_file(job)}{_note(job)}")
+    for line in table(shown, now, terminal.columns()):
+        terminal.say(line)
     if len(found) > len(shown):
-        typer.echo(f"... more: tnfd jobs --limit N, or --state {', '.join(('failed', 'queued'))}")
+        terminal.say(terminal.paint(f"... and more: tnfd jobs --limit {10 * _SHOWN}", "dim"))
 
 
-def _file(job: Job) -> str:
+def _nothing(state: str | None, inbox: str | None) -> str:
+    if state is None and inbox is None:
+        return "No jobs yet: drop a recording into an inbox while tnfd run is at work, or: tnfd batch FILE"
+    which = " and ".join(
+        part for part in (f"state {state}" if state else "", f"inbox {inbox}" if inbox else "") if part
+    )
+    return f"No jobs with {which}."
+
+
+def table(found: Sequence[Job], now: datetime, columns: int) -> list[str]:
+    """Jobs as lines of at most so many columns, below a line of headings."""
+    from tnfd.rules.columns import clip, pad, share, shorten, width
+
+    ages = [terminal.age(job.updated_at, now) for job in found]
+    names, details = [name_of(job) for job in found], [_detail(job, now) for job in found]
+    room = columns - len("  5 min  duplicate    ")
+    widest = max(max(map(width, names)), len("FILE"))
+    last = max(max(map(width, details)), len("DETAILS"))
+    if widest + last > room:
+        last = max(min(last, _DETAIL), room - widest)
+    (widest,) = share([widest], room - last)
+    lines = [terminal.paint(f"{'AGE':>7}  {'STATE':<9}  {pad('FILE', widest)}  DETAILS", "dim")]
+    for job, old, name, detail in zip(found, ages, names, details, strict=True):
+        state = terminal.paint(f"{job.state:<9}", terminal.state_style(job.state))
+        line = f"{old:>7}  {state}  {pad(shorten(name, widest), widest)}  {clip(detail, last)}"
+        lines.append(line.rstrip())
+    return lines
+
+
+def _detail(job: Job, now: datetime) -> str:
+    """The most telling thing about a job, in a few words."""
     from tnfd.rules.names import for_terminal
 
-    return f"{job.inbox}/{for_terminal(job.source.rel)}"
-
-
-def _note(job: Job) -> str:
     if job.waiting is not None:
-        return f"  ({job.waiting.reason})"
+        waiting = job.waiting
+        soon = terminal.span((waiting.until - now).total_seconds()) if waiting.until else ""
+        return str(waiting.reason) + (f" for {soon}" if soon else "")
     if job.error is not None:
-        return f"  ({job.error.code})"
-    return ""
+        return job.error.code
+    if job.state == "running" and job.chunks_total:
+        return f"{job.chunks_done} of {job.chunks_total} sent"
+    if job.duplicate_of is not None:
+        return f"like {for_terminal(job.duplicate_of[1].rpartition(b'/')[2])}"
+    said = [terminal.audio(job.media.duration_s)] if job.media and job.media.duration_s else []
+    said += [terminal.dollars(job.usage.cost_usd)] if job.usage.cost_usd else []
+    said += [f"{len(job.gaps)} gaps"] if job.gaps else []
+    return ", ".join([*said, *job.flags])
+
+
+# -- show ------------------------------------------------------------------------------------------------
 
 
 def show(
@@ -99,8 +188,8 @@ def show(
 
     Example: tnfd show ~/Dropbox/Recordings/talk.mp3
     """
-    with _control(config) as control:
-        job = _find(control, named)[0]
+    with open_control(config) as control:
+        (job,) = find_or_exit(control, [named])
         history = control.history(job)
         found = control.job_object(job)
     found["history"] = [
@@ -111,73 +200,35 @@ def show(
         typer.echo(jsonlib.dumps(found, indent=2))
         return
     for line in _story(job, found):
-        typer.echo(line)
-
-
-def _find(control: Control, named: str) -> list[Job]:
-    from tnfd.control import Ambiguous, NoSuchJob
-
-    try:
-        return control.find(named)
-    except (NoSuchJob, Ambiguous) as error:
-        complain(f"tnfd: {error}")
-        raise typer.Exit(EXIT_FAILED) from None
+        terminal.say(line)
 
 
 def _story(job: Job, found: dict[str, Any]) -> list[str]:
     from tnfd.rules.names import for_terminal
 
-    lines = [
-        f"file      {for_terminal(job.source.path)}",
-        f"job       {job.id}",
-        f"state     {job.state}" + (f" ({', '.join(job.flags)})" if job.flags else ""),
+    state = terminal.paint(str(job.state), terminal.state_style(job.state))
+    rows = [
+        ("file", for_terminal(job.source.path)),
+        ("job", job.id),
+        ("state", state + (f" ({', '.join(job.flags)})" if job.flags else "")),
     ]
     if job.waiting is not None:
         until = f" until {found['waiting']['until']}" if job.waiting.until else ""
-        lines.append(f"waits     {job.waiting.reason}{until}: {job.waiting.detail}")
+        rows.append(("waits", f"{job.waiting.reason}{until}: {job.waiting.detail}".removesuffix(": ")))
     if job.error is not None:
-        lines += [f"error     {job.error.code}: {job.error.message}", f"hint      {job.error.hint}"]
+        rows += [("error", f"{job.error.code}: {job.error.message}"), ("hint", job.error.hint)]
     if job.media is not None:
         length = f", {job.media.duration_s:.1f} s" if job.media.duration_s else ""
-        lines.append(f"media     {job.media.container}/{job.media.codec}{length}")
+        rows.append(("media", f"{job.media.container}/{job.media.codec}{length}"))
     if job.engine is not None:
-        lines.append(f"engine    {job.engine.name} {job.engine.model}".rstrip())
+        rows.append(("engine", f"{job.engine.name} {job.engine.model}".rstrip()))
     if job.duplicate_of is not None:
-        lines.append(f"same as   {for_terminal(job.duplicate_of[1])}")
-    lines += [f"output    {for_terminal(output.name)}" for output in job.outputs]
+        rows.append(("same as", for_terminal(job.duplicate_of[1])))
+    rows += [("output", for_terminal(output.name)) for output in job.outputs]
     if job.usage.requests:
         usage = job.usage
-        lines.append(f"used      {usage.audio_s:.1f} s in {usage.requests} requests, ${usage.cost_usd:.4f}")
+        rows.append(("used", f"{usage.audio_s:.1f} s in {usage.requests} requests, ${usage.cost_usd:.4f}"))
+    lines = [f"{label:<{_INDENT}}{text}" for label, text in rows]
     lines.append("")
     lines += [f"{entry['at']}  {entry['event']:<9} {entry['detail']}".rstrip() for entry in found["history"]]
     return lines
-
-
-def retry(
-    named: Annotated[
-        list[str] | None, typer.Argument(metavar="FILE|JOB...", help="Files, or jobs' ids.")
-    ] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Everything that failed.")] = False,
-    config: ConfigOption = None,
-) -> None:
-    """Try failed files again; their failures are counted anew. Nothing that was paid is paid again.
-
-    Example: tnfd retry --failed
-    """
-    if not named and not failed:
-        complain("name files or jobs, or say --failed")
-        raise typer.Exit(EXIT_USAGE)
-    from tnfd.model import JobState
-
-    with _control(config) as control:
-        wanted = [_find(control, os.fspath(one))[0] for one in named or ()]
-        if failed and not control.empty:
-            wanted += control.jobs(state=JobState.FAILED)
-        results = control.retry(list({job.id: job for job in wanted}.values())) if wanted else []
-    for result in results:
-        what = "queued again" if result.again else f"nothing to retry, it is {result.job.state}"
-        typer.echo(f"{_file(result.job)}: {what}")
-    if not results:
-        typer.echo("nothing has failed")
-    if any(not result.again for result in results):
-        raise typer.Exit(EXIT_FAILED)

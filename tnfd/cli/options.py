@@ -21,6 +21,7 @@ EXIT_USAGE = 2
 EXIT_UNHEALTHY = 3  # status alone
 EXIT_TRY_LATER = 75
 EXIT_CONFIG = 78
+EXIT_INTERRUPTED = 130
 
 ConfigOption = Annotated[
     Path | None,

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import json as jsonlib
-from typing import Annotated, Any
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tnfd.cli import terminal
+from tnfd.cli.jobs import name_of
 from tnfd.cli.options import EXIT_OK, EXIT_UNHEALTHY, ConfigOption, load_or_exit
+
+if TYPE_CHECKING:
+    from tnfd.config import Config
+    from tnfd.model import Job
+    from tnfd.ports.clock import Clock
+
+_INDENT = 10
+_EVERY_S = 1.0
+_RUNNING_SHOWN = 5
+_STYLES = {
+    "ok": "green",
+    "throttled": "yellow",
+    "paused": "red",
+    "watching": "green",
+    "scanning": "cyan",
+    "lost": "red",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -17,52 +40,139 @@ def register(app: typer.Typer) -> None:
 
 def status(
     json: Annotated[bool, typer.Option("--json", help="Print the schema tnfd.daemon/1.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again every second, until Ctrl-C; with --json an object a line.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Is it alive, what is it doing, what waits and why, what failed, what was spent.
+    """Say whether it lives, what it does, what waits and why.
 
     Exit code 0: running and healthy; 3: not.
 
-    Example: tnfd status
+    Example: tnfd status --watch
     """
     from tnfd.clock import SystemClock
+
+    loaded, clock = load_or_exit(config, places=False), SystemClock()
+    code, drawn = EXIT_OK, 0
+    try:
+        while True:
+            found, running = _look(loaded, clock)
+            code = EXIT_OK if found["running"] and found["healthy"] else EXIT_UNHEALTHY
+            if json:
+                typer.echo(jsonlib.dumps(found, indent=None if watch else 2))
+            else:
+                drawn = _draw(lines_of(found, running, clock, terminal.columns()), drawn, watch=watch)
+            if not watch:
+                break
+            sys.stdout.flush()
+            threading.Event().wait(_EVERY_S)
+    except KeyboardInterrupt:
+        if not json:
+            typer.echo()  # the shell's prompt begins on a line of its own
+    raise typer.Exit(code)
+
+
+def _look(config: Config, clock: Clock) -> tuple[dict[str, Any], list[Job]]:
     from tnfd.control import Control
+    from tnfd.model import JobState
 
-    with Control(load_or_exit(config, places=False), SystemClock()) as control:
-        found = control.status()
-    if json:
-        typer.echo(jsonlib.dumps(found, indent=2))
-    else:
-        for line in lines_of(found):
-            typer.echo(line)
-    raise typer.Exit(EXIT_OK if found["running"] and found["healthy"] else EXIT_UNHEALTHY)
+    with Control(config, clock) as control:
+        return control.status(), control.jobs(state=JobState.RUNNING, limit=_RUNNING_SHOWN + 1)
 
 
-def lines_of(found: dict[str, Any]) -> list[str]:
-    """The status for people."""
-    lines = [f"! {line}" for line in found["attention"]]
+def _draw(lines: list[str], drawn: int, *, watch: bool) -> int:
+    """Print; when watching at a terminal, over what was drawn before. Returns the lines drawn."""
+    if not watch or not sys.stdout.isatty():
+        for line in lines:
+            terminal.say(line)
+        if watch:
+            terminal.say()
+        return 0
+    rows = max(2, shutil.get_terminal_size().lines - 1)
+    if len(lines) > rows:
+        lines = [*lines[: rows - 1], "..."]
+    # Up to where the last one began; each line erases what is left of its predecessor, the last the rest.
+    up = f"\x1b[{drawn}A\r" if drawn else ""
+    typer.echo(up + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J", nl=False, color=True)
+    return len(lines)
+
+
+def lines_of(found: dict[str, Any], running: Sequence[Job], clock: Clock, columns: int) -> list[str]:
+    """The status for people, in lines of at most so many columns."""
+    from tnfd.rules.columns import wrap
+
+    lines = []
+    for said in found["attention"]:
+        first, *more = wrap(said, columns - 2)
+        lines += [
+            terminal.paint(f"! {first}", "yellow"),
+            *(terminal.paint(f"  {one}", "yellow") for one in more),
+        ]
     if lines:
         lines.append("")
-    if found["running"]:
-        health = "healthy" if found["healthy"] else "NOT HEALTHY"
-        lines.append(f"daemon    {health}, pid {found['pid']}, since {found['since']}")
-    else:
-        lines.append("daemon    not running")
-    workers = found["workers"]
-    lines.append(f"workers   {workers['busy']} of {workers['total']} busy")
+    for label, text, state in _rows(found, running, clock, columns):
+        style = _STYLES.get(state, "")
+        for number, line in enumerate(wrap(text, columns - _INDENT)):
+            word = f": {state}"
+            painted = line.replace(word, f": {terminal.paint(state, style)}", 1) if state else line
+            lines.append(f"{'' if number else label:<{_INDENT}}{painted}".rstrip())
+    return lines
+
+
+def _rows(
+    found: dict[str, Any], running: Sequence[Job], clock: Clock, columns: int
+) -> list[tuple[str, str, str]]:
+    """Label, text, and the state in it that is shown in colour."""
+    from tnfd.rules.columns import shorten
+
+    room = columns - _INDENT
+    rows = [_daemon(found, clock)]
+    rows.append(("workers", f"{found['workers']['busy']} of {found['workers']['total']} busy", ""))
     for inbox in found["inboxes"]:
         how = f" by {inbox['mode']} ({inbox['why']})" if inbox["mode"] and inbox["state"] != "lost" else ""
-        lines.append(f"inbox     {inbox['name']}: {inbox['state']}{how}, {inbox['path']}")
+        rows.append(("inbox", f"{inbox['name']}: {inbox['state']}{how}", inbox["state"]))
+        rows.append(("", shorten(inbox["path"].replace(" ", "\u00a0"), room), ""))
     for engine in found["engines"]:
         until = f" until {engine['until']}" if engine["until"] else ""
         model = f" ({engine['model']})" if engine["model"] else ""
         flight = f", {engine['in_flight']} in flight" if engine["in_flight"] else ""
-        lines.append(f"engine    {engine['name']}{model}: {engine['state']}{until}{flight}")
-    jobs = ", ".join(f"{number} {state}" for state, number in found["counts"].items() if number)
-    lines.append(f"jobs      {jobs or 'none yet'}")
+        text = f"{engine['name']}{model}: {engine['state']}{flight}{until}"
+        rows.append(("engine", text, engine["state"]))
+    if not found["engines"]:
+        rows.append(("engine", "none is configured: tnfd init --engine NAME", ""))
+    counts = ", ".join(f"{number} {state}" for state, number in found["counts"].items() if number)
+    rows.append(("jobs", counts or "none yet", ""))
     if found["waiting"]:
-        lines.append("waiting   " + ", ".join(f"{number} {why}" for why, number in found["waiting"].items()))
+        rows.append(("waiting", ", ".join(f"{number} {why}" for why, number in found["waiting"].items()), ""))
+    rows += _running(running, clock, room)
     spent = found["spent"]
-    until = f", budget reached until {spent['until']}" if spent["until"] else ""
-    lines.append(f"spent     ${spent['today_usd']:.2f} today, ${spent['month_usd']:.2f} this month{until}")
-    return lines
+    until = f"; the budget is reached until {spent['until']}" if spent["until"] else ""
+    money = f"${spent['today_usd']:.2f} today, ${spent['month_usd']:.2f} this month"
+    rows.append(("spent", f"{money}{until}", ""))
+    return rows
+
+
+def _daemon(found: dict[str, Any], clock: Clock) -> tuple[str, str, str]:
+    if not found["running"]:
+        return "daemon", "not running", ""
+    since = ""
+    if found["since"]:
+        from datetime import datetime
+
+        since = f", for {terminal.age(datetime.fromisoformat(found['since']), clock.now())}"
+    return "daemon", f"{'healthy' if found['healthy'] else 'NOT HEALTHY'}, pid {found['pid']}{since}", ""
+
+
+def _running(running: Sequence[Job], clock: Clock, room: int) -> list[tuple[str, str, str]]:
+    from tnfd.rules.columns import shorten, width
+
+    rows = []
+    for number, job in enumerate(running[:_RUNNING_SHOWN]):
+        age = terminal.age(job.started_at or job.updated_at, clock.now())
+        done = f"{job.chunks_done} of {job.chunks_total} sent, " if job.chunks_total > 1 else ""
+        name = shorten(name_of(job), room - width(f"  {done}{age}"))
+        rows.append(("" if number else "working", f"{name.replace(' ', chr(0xA0))}  {done}{age}", ""))
+    if len(running) > _RUNNING_SHOWN:
+        rows.append(("", "... and more: tnfd jobs --state running", ""))
+    return rows

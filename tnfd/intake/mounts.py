@@ -68,3 +68,14 @@ def read_mount(path: bytes) -> Mount:
     except OSError:
         return UNKNOWN
     return find_mount(os.path.realpath(path), parse_mountinfo(text))
+
+
+def decide_mode(asked: str, mount: Mount) -> tuple[Literal["events", "scan"], str]:
+    """Say how an inbox on this mount is watched, and why; ``asked`` is the inbox's ``watch``."""
+    if asked == "scan":
+        return "scan", "configured"
+    if asked == "events":
+        return "events", "configured"
+    if mount.kind == "network":
+        return "scan", f"{mount.fs_type} does not report what other machines change"
+    return "events", mount.fs_type or "local disk"

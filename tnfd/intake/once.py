@@ -125,7 +125,9 @@ class OnceIntake:
                 return Left("growing")
             await self._clock.sleep(max(0.02, watch.due - self._clock.monotonic()))
 
-    async def identify(self, rel: bytes, stat: StatKey, patient: Callable[[], bool]) -> Hashed | Refused | Left:
+    async def identify(
+        self, rel: bytes, stat: StatKey, patient: Callable[[], bool]
+    ) -> Hashed | Refused | Left:
         """Hash a finished file; one that changed meanwhile is settled again."""
         failures = 0
         while True:

@@ -18,7 +18,7 @@ from tnfd.intake.candidates import Candidate, Phase
 from tnfd.intake.desk import LOOK_GAP_S, Desk
 from tnfd.intake.identify import identify
 from tnfd.intake.look import Looker, NotAFile, RootLost
-from tnfd.intake.mounts import Mount
+from tnfd.intake.mounts import Mount, decide_mode
 from tnfd.intake.scan import SLICE, Entry, Walk
 from tnfd.intake.watch import Hint, Watcher, WatcherDied, decide_restart
 from tnfd.model import FileRef, StatKey
@@ -106,7 +106,7 @@ class Session:
     # -- watch: events are hints -------------------------------------------------------------------------
 
     async def _watch(self, ready: asyncio.Event) -> None:
-        mode, why = self._wanted_mode()
+        mode, why = decide_mode(self._desk.options.watch_mode, self._mount)
         if mode == "scan":
             self._desk.status.watching("scan", why)
             self._armed.set()
@@ -137,16 +137,6 @@ class Session:
                 if restart.degraded:
                     self._switch("scan", f"events failed: {died.why}")
             await self._clock.sleep(restart.delay_s)
-
-    def _wanted_mode(self) -> tuple[str, str]:
-        asked, fs_type = self._desk.options.watch_mode, self._mount.fs_type or "local disk"
-        if asked == "scan":
-            return "scan", "configured"
-        if asked == "events":
-            return "events", "configured"
-        if self._mount.kind == "network":
-            return "scan", f"{fs_type} does not report what other machines change"
-        return "events", fs_type
 
     def _switch(self, mode: str, why: str) -> None:
         """Go on by events or by scans; what happened in between is found by a scan now."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from tnfd.outputs import status, write
+from tnfd.model import StatKey
+from tnfd.outputs import relocate, status, write
 from tnfd.outputs.taken import TakenNames
 from tnfd.ports.clock import Clock
 
@@ -28,9 +29,9 @@ class LocalOutputs:
         """See the port."""
         return write.write_file(dir_fd, name, data, job=job, mode_from=mode_from, own=own, verify=True)
 
-    def digest(self, dir_fd: int, name: bytes) -> str | None:
+    def digest(self, dir_fd: int, name: bytes, *, from_disk: bool = False) -> str | None:
         """See the port."""
-        return write.hash_file(dir_fd, name)
+        return write.hash_file(dir_fd, name, from_disk=from_disk)
 
     def write_status(
         self,
@@ -60,3 +61,29 @@ class LocalOutputs:
     def name_limit(self, dir_fd: int) -> int:
         """See the port."""
         return write.name_limit(dir_fd)
+
+    def read(self, dir_fd: int, name: bytes, *, max_bytes: int) -> bytes | None:
+        """See the port."""
+        return write.read_file(dir_fd, name, max_bytes=max_bytes)
+
+    def look(self, dir_fd: int, name: bytes) -> os.stat_result | None:
+        """See the port."""
+        return relocate.look(dir_fd, name)
+
+    def rename(self, from_fd: int, name: bytes, to_fd: int, to_name: bytes) -> bool:
+        """See the port."""
+        return relocate.rename(from_fd, name, to_fd, to_name)
+
+    def copy(
+        self, from_fd: int, name: bytes, to_fd: int, *, job: str, sha256: str | None
+    ) -> tuple[bytes, int]:
+        """See the port."""
+        return relocate.copy(from_fd, name, to_fd, job=job, sha256=sha256)
+
+    def remove(self, dir_fd: int, name: bytes, *, job: str, key: StatKey) -> None:
+        """See the port."""
+        relocate.remove(dir_fd, name, job=job, key=key)
+
+    def remove_own(self, dir_fd: int, name: bytes, *, own: tuple[str, ...]) -> bool:
+        """See the port."""
+        return write.remove_file(dir_fd, name, own=own)

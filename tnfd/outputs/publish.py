@@ -1,4 +1,4 @@
-"""Giving a finished temporary file its name, atomically and never over a file that is there.
+"""Giving a finished file its name, or another one, atomically and never over a file that is there.
 
 Owns the three ways of doing so and the order in which they are tried. Knows nothing of what is in the file.
 """
@@ -39,39 +39,45 @@ def publish(dir_fd: int, temp: bytes, name: bytes, ways: Sequence[Way] | None = 
     return last(dir_fd, temp, name)
 
 
-def rename_exclusive(dir_fd: int, temp: bytes, name: bytes) -> None:
+# Each way can also lead into another folder, ``to_fd``.
+
+
+def rename_exclusive(dir_fd: int, temp: bytes, name: bytes, to_fd: int | None = None) -> None:
     """One call: renameat2(RENAME_NOREPLACE) on Linux, renameatx_np(RENAME_EXCL) on macOS."""
     call = _exclusive_call()
     if call is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    if number := call(dir_fd, temp, name):
+    if number := call(dir_fd, temp, dir_fd if to_fd is None else to_fd, name):
         raise OSError(number, os.strerror(number), name)
 
 
-def link_and_unlink(dir_fd: int, temp: bytes, name: bytes) -> None:
+def link_and_unlink(dir_fd: int, temp: bytes, name: bytes, to_fd: int | None = None) -> None:
     """A second name for the file, then the first one away. Between the two calls it has both."""
+    target = dir_fd if to_fd is None else to_fd
     try:
-        os.link(temp, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
+        os.link(temp, name, src_dir_fd=dir_fd, dst_dir_fd=target, follow_symlinks=False)
     except FileExistsError:
         # A network file system may have done it and lost the answer (open(2) on O_EXCL and NFS).
-        mine, there = (os.stat(one, dir_fd=dir_fd, follow_symlinks=False) for one in (temp, name))
+        mine = os.stat(temp, dir_fd=dir_fd, follow_symlinks=False)
+        there = os.stat(name, dir_fd=target, follow_symlinks=False)
         if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
             raise
     os.unlink(temp, dir_fd=dir_fd)
 
 
-def look_and_rename(dir_fd: int, temp: bytes, name: bytes) -> None:
+def look_and_rename(dir_fd: int, temp: bytes, name: bytes, to_fd: int | None = None) -> None:
     """For file systems with nothing better: a file that appears between look and rename is lost."""
+    target = dir_fd if to_fd is None else to_fd
     try:
-        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        os.stat(name, dir_fd=target, follow_symlinks=False)
     except FileNotFoundError:
-        os.rename(temp, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        os.rename(temp, name, src_dir_fd=dir_fd, dst_dir_fd=target)
     else:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
 
 
 @functools.cache
-def _exclusive_call() -> Callable[[int, bytes, bytes], int] | None:
+def _exclusive_call() -> Callable[[int, bytes, int, bytes], int] | None:
     """Return the C library's exclusive rename as a function that answers 0 or an errno; None: it has none."""
     import ctypes  # only once something is written
 
@@ -86,7 +92,7 @@ def _exclusive_call() -> Callable[[int, bytes, bytes], int] | None:
     function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
     function.restype = ctypes.c_int
 
-    def call(dir_fd: int, temp: bytes, name: bytes) -> int:
-        return 0 if function(dir_fd, temp, dir_fd, name, flag) == 0 else ctypes.get_errno()
+    def call(dir_fd: int, temp: bytes, to_fd: int, name: bytes) -> int:
+        return 0 if function(dir_fd, temp, to_fd, name, flag) == 0 else ctypes.get_errno()
 
     return call

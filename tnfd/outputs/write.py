@@ -27,8 +27,8 @@ _PIECE_BYTES = 1 << 20
 _NOTHING_TO_READ = frozenset(
     {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.EISDIR}
 )
-_NO_SUCH_SERVICE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-_NOT_PERMITTED = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
+NO_SUCH_SERVICE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+NOT_PERMITTED = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
 
 # Temporary files that some thread of this process is writing now: a sweep must leave them alone.
 _in_work: set[bytes] = set()
@@ -64,7 +64,7 @@ def write_file(
             faultpoints.reach("output.temp_written")
             _give_name(dir_fd, temp, name, digest, own)
             faultpoints.reach("output.renamed")
-        _sync(dir_fd)
+        sync(dir_fd)
     except OSError as error:
         raise fault_of_write(error) from error
     if verify and hash_file(dir_fd, name, from_disk=True) != digest:
@@ -93,7 +93,7 @@ def read_file(dir_fd: int, name: bytes, *, max_bytes: int) -> bytes | None:
         Fault: as ``hash_file``.
     """
     try:
-        fd = _open_regular(dir_fd, name)
+        fd = open_regular(dir_fd, name)
         if fd is None:
             return None
         with open(fd, "rb") as file:
@@ -113,7 +113,7 @@ def remove_file(dir_fd: int, name: bytes, *, own: tuple[str, ...]) -> bool:
         return False
     try:
         os.unlink(name, dir_fd=dir_fd)
-        _sync(dir_fd)
+        sync(dir_fd)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -129,7 +129,7 @@ def sweep_temps(dir_fd: int, job: str) -> int:
     Raises:
         Fault: as ``write_file``.
     """
-    prefix = _temp_prefix(job)
+    prefix = temp_prefix(job)
     pattern = re.compile(re.escape(prefix) + rb"[0-9a-f]{8}\.tmp")
     swept = 0
     try:
@@ -139,7 +139,7 @@ def sweep_temps(dir_fd: int, job: str) -> int:
                     os.unlink(name, dir_fd=dir_fd)
                     swept += 1
         if swept:
-            _sync(dir_fd)
+            sync(dir_fd)
     except OSError as error:
         raise fault_of_write(error) from error
     return swept
@@ -173,21 +173,27 @@ def fault_of_write(error: OSError) -> Fault:
     detail = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Fault("output.disk_full", detail)
-    if error.errno in _NOT_PERMITTED:
+    if error.errno in NOT_PERMITTED:
         return Fault("output.unwritable", detail)
     return Fault("output.io", detail)
 
 
-def _temp_prefix(job: str) -> bytes:
+def temp_prefix(job: str) -> bytes:
+    """Return what the names of a job's temporary files begin with."""
     if not _JOB.fullmatch(job):
         raise ValueError(f"not a job id: {job!r}")
     return b".tnfd-" + job.encode() + b"-"
 
 
+def temp_name(job: str) -> bytes:
+    """Return a name for a temporary file that ``sweep_temps`` would know."""
+    return temp_prefix(job) + secrets.token_hex(4).encode() + b".tmp"
+
+
 @contextlib.contextmanager
 def _temporary(dir_fd: int, job: str) -> Iterator[bytes]:
     """Give a name for a temporary file; whatever still has that name on leaving is removed."""
-    temp = _temp_prefix(job) + secrets.token_hex(4).encode() + b".tmp"
+    temp = temp_name(job)
     _in_work.add(temp)
     try:
         yield temp
@@ -206,7 +212,7 @@ def _fill(dir_fd: int, temp: bytes, data: bytes, mode_from: os.stat_result | Non
         while left:
             left = left[os.write(fd, left[:_PIECE_BYTES]) :]
         _share(fd, os.fstat(dir_fd).st_gid, mode_from)
-        _sync(fd)
+        sync(fd)
     finally:
         os.close(fd)  # may raise as well: NFS tells of a full disk here
 
@@ -214,11 +220,11 @@ def _fill(dir_fd: int, temp: bytes, data: bytes, mode_from: os.stat_result | Non
 def _share(fd: int, gid: int, mode_from: os.stat_result | None) -> None:
     """Give the folder's group and the source's bits where the file system and our rights allow it."""
     if os.fstat(fd).st_gid != gid:
-        with _tolerating(_NOT_PERMITTED | _NO_SUCH_SERVICE):
+        with tolerating(NOT_PERMITTED | NO_SUCH_SERVICE):
             os.fchown(fd, -1, gid)
     if mode_from is not None:
         # The owner's read bit stays in any case: outputs are read back.
-        with _tolerating(_NOT_PERMITTED | _NO_SUCH_SERVICE):
+        with tolerating(NOT_PERMITTED | NO_SUCH_SERVICE):
             os.fchmod(fd, stat.S_IMODE(mode_from.st_mode) & 0o666 | stat.S_IRUSR)
 
 
@@ -238,7 +244,7 @@ def _give_name(dir_fd: int, temp: bytes, name: bytes, digest: str, own: tuple[st
 
 
 def _digest_of(dir_fd: int, name: bytes, *, from_disk: bool = False) -> str | None:
-    fd = _open_regular(dir_fd, name)
+    fd = open_regular(dir_fd, name)
     if fd is None:
         return None
     with open(fd, "rb", buffering=0) as file:
@@ -247,7 +253,7 @@ def _digest_of(dir_fd: int, name: bytes, *, from_disk: bool = False) -> str | No
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open_regular(dir_fd: int, name: bytes) -> int | None:
+def open_regular(dir_fd: int, name: bytes) -> int | None:
     """Open a file for reading if it is a regular one; never blocks on a pipe, never follows a link."""
     try:
         # Looking first keeps an open() from waking a device.
@@ -264,14 +270,15 @@ def _open_regular(dir_fd: int, name: bytes) -> int | None:
     return None
 
 
-def _sync(fd: int) -> None:
+def sync(fd: int) -> None:
     """Bring a file or folder to disk; some file systems cannot sync folders and say EINVAL (fsync(2))."""
-    with _tolerating(_NO_SUCH_SERVICE):
+    with tolerating(NO_SUCH_SERVICE):
         os.fsync(fd)
 
 
 @contextlib.contextmanager
-def _tolerating(numbers: frozenset[int]) -> Iterator[None]:
+def tolerating(numbers: frozenset[int]) -> Iterator[None]:
+    """Pass over errors with these numbers."""
     try:
         yield
     except OSError as error:

@@ -10,11 +10,11 @@ import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from tnfd import faultpoints
 from tnfd.errors import NameTaken
-from tnfd.model import Job, OutputFile, Transcript
+from tnfd.model import EngineChoice, Job, OutputFile, Transcript
 from tnfd.pipeline.files import FileThreads, Place, check_settled, place_of
 from tnfd.ports.outputs import Outputs
 from tnfd.ports.progress import Progress, Stage, Unheard
@@ -36,8 +36,17 @@ class Deliverer:
         self._files = files
         self._progress = progress or Unheard()
 
-    async def deliver(self, lease: Lease, transcript: Transcript) -> None:
+    async def deliver(
+        self,
+        lease: Lease,
+        transcript: Transcript,
+        *,
+        formats: Collection[str] | None = None,
+        engine: EngineChoice | None = None,
+    ) -> None:
         """Write every format; return when each was read back from disk and recorded.
+
+        ``formats``: only these. ``engine``: the one that made the transcript, where the store does not know.
 
         Raises:
             Fault: ``output.*``, ``inbox.lost``; SourceVanished: the file's folder is gone.
@@ -46,18 +55,18 @@ class Deliverer:
         job, place = lease.job, place_of(lease.job)
         self._progress.reached(job.id, Stage.WRITING)
         # The outputs take the source's permissions, and a source that left meanwhile gets none.
-        source_stat = await self._files.run(job.source.root, check_settled, job.source)
+        source_stat = await self._files.run(job.source.root, check_settled, job.present)
         await self._files.run(place.root, self._sweep, place, job.id)
         # What the store knows by now, not what the lease began with: after a crash it gives the same bytes.
         known = await self._store.job(job.id) or job
-        engine = known.engine or (job.settings.engines[0] if transcript.text else None)
+        engine = engine or known.engine or (job.settings.engines[0] if transcript.text else None)
         given = RenderInput(transcript, job.source.name, job.sha256 or "", engine, _recorded_at(known))
         kept = {
             output.format: output
             for folder, output in await self._store.outputs(job.id)
             if folder == place.path
         }
-        for format in job.settings.formats:
+        for format in job.settings.formats if formats is None else formats:
             data = await asyncio.to_thread(RENDERERS[format], given)
             await self._one(lease, place, format, data, kept.get(format), transcript, source_stat)
 

@@ -33,7 +33,9 @@ def decide_outcome(
     if fault.fate is Fate.FILE:
         return Fail(fault.code, fault.message, fault.hint, fault.retryable)
     if fault.fate is Fate.SOURCE:
-        return Vanished() if fault.code == "source.vanished" else LookAgain()
+        if fault.code == "source.vanished":
+            return Vanished()
+        return LookAgain() if fault.code == "source.changed" else LookAgain(fault.message)
     if fault.fate is Fate.ENGINE:
         return Wait(Waiting(WaitReason.ENGINE_PAUSED, None, fault.code))
     if fault.fate is Fate.THROTTLE:

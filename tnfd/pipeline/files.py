@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tnfd.errors import Fault, SourceChanged, SourceVanished
-from tnfd.model import FileRef, Job, StatKey
+from tnfd.model import FileRef, Job, JobSettings, StatKey
 from tnfd.ports.clock import Clock
 from tnfd.root import Root
 from tnfd.threads import FileThread
@@ -86,11 +86,30 @@ class Place:
 
 
 def place_of(job: Job) -> Place:
-    """Where this job's outputs and status file go."""
-    folder = job.source.rel.rpartition(b"/")[0]
+    """Where this job's outputs and status file go: beside the recording, if not into a tree of their own."""
     if job.settings.output_dir:
-        return Place(os.fsencode(job.settings.output_dir), folder, create=True)
-    return Place(job.source.root, folder, create=False)
+        return place_for(job.source, job.settings)
+    return place_for(job.present, job.settings)
+
+
+def place_for(source: FileRef, settings: JobSettings) -> Place:
+    """Where the outputs of a recording go."""
+    folder = source.rel.rpartition(b"/")[0]
+    if settings.output_dir:
+        return Place(os.fsencode(settings.output_dir), folder, create=True)
+    return Place(source.root, folder, create=False)
+
+
+def root_of(ref: FileRef) -> Root:
+    """Open the root of a file.
+
+    Raises:
+        Fault: ``inbox.lost``.
+    """
+    try:
+        return Root(ref.root)
+    except OSError as error:
+        raise Fault("inbox.lost", error.strerror or "") from error
 
 
 def open_settled(ref: FileRef) -> tuple[int, os.stat_result]:
@@ -100,11 +119,7 @@ def open_settled(ref: FileRef) -> tuple[int, os.stat_result]:
         SourceChanged, SourceVanished: it is not, or is gone.
         Fault: ``inbox.lost`` where the whole root is; else as ``Root.open_source``.
     """
-    try:
-        root = Root(ref.root)
-    except OSError as error:
-        raise Fault("inbox.lost", error.strerror or "") from error
-    with root:
+    with root_of(ref) as root:
         try:
             fd, st = root.open_source(ref.rel)
         except SourceVanished as gone:

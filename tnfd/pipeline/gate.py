@@ -31,6 +31,7 @@ _PATIENCE_S = 5.0  # shorter waits are waited with the worker in hand
 _REASON = {
     Refusal.BLOCKED: WaitReason.RATE_LIMIT,
     Refusal.PAUSED: WaitReason.ENGINE_PAUSED,
+    Refusal.HELD: WaitReason.PAUSED,
     Refusal.BUDGET: WaitReason.BUDGET,
 }
 
@@ -157,6 +158,7 @@ class Gate:
             self._owed.append(end)
             _log.warning("gate.not_booked", engine=ask.engine, code=full.code, reason=full.message)
             return Closed()
+        faultpoints.reach("gate.booked")
         if closed.paused and fault is not None:
             _log.warning(
                 "engine.paused",

@@ -8,6 +8,7 @@ import structlog
 
 from tnfd.errors import Fault, LeaseLost, StoreUnusable
 from tnfd.model import Transcript
+from tnfd.pipeline.adopt import Adopter
 from tnfd.pipeline.deliver import Deliverer
 from tnfd.pipeline.fate import RetryPolicy, decide_outcome
 from tnfd.pipeline.gate import MustWait
@@ -23,10 +24,17 @@ class JobHandler:
     """Callable as ``ports.queue.Handler``."""
 
     def __init__(
-        self, transcriber: Transcriber, deliverer: Deliverer, clock: Clock, policy: RetryPolicy
+        self,
+        transcriber: Transcriber,
+        deliverer: Deliverer,
+        clock: Clock,
+        policy: RetryPolicy,
+        *,
+        adopter: Adopter | None = None,
     ) -> None:
         self._transcriber = transcriber
         self._deliverer = deliverer
+        self._adopter = adopter
         self._clock = clock
         self._policy = policy
 
@@ -51,6 +59,8 @@ class JobHandler:
         transcript = lease.transcription.transcript
         skip = lease.job.duplicate_of is not None and lease.job.settings.on_duplicate == "skip"
         if transcript is None:
+            if self._adopter is not None and (adopted := await self._adopter.adopt(lease)) is not None:
+                return adopted
             transcript = await self._transcriber.transcribe(lease)
         if not skip:
             await self._deliverer.deliver(lease, transcript)

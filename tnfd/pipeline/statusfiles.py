@@ -6,12 +6,14 @@ A status file that cannot be written stops nothing; it is tried again later.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Collection
 
 import structlog
 
-from tnfd.errors import Fault, NameTaken
+from tnfd import faultpoints
+from tnfd.errors import Fault, NameTaken, SourceVanished
 from tnfd.model import Job
 from tnfd.pipeline.files import FileThreads, Place, place_of
 from tnfd.ports.clock import Clock
@@ -31,14 +33,28 @@ class StatusKeeper:
     """Writes status files of the jobs of some scopes. ``instance`` names this machine in them."""
 
     def __init__(
-        self, store: StatusStore, outputs: Outputs, files: FileThreads, clock: Clock, *, instance: str
+        self,
+        store: StatusStore,
+        outputs: Outputs,
+        files: FileThreads,
+        clock: Clock,
+        *,
+        instance: str,
+        busy: Collection[str] = (),
     ) -> None:
         self._store = store
         self._outputs = outputs
         self._files = files
         self._clock = clock
         self._instance = instance
+        self._busy = busy
+        self._since = clock.now()
+        self._swept: set[str] = set()  # jobs of an earlier process after which was tidied up
         self._later: dict[str, float] = {}  # job -> monotonic moment of the next try
+
+    def hurry(self, job_id: str) -> None:
+        """Something happened to the job: what stood in the way of its status file may be mended."""
+        self._later.pop(job_id, None)
 
     async def catch_up(self, scopes: Collection[str]) -> int:
         """Write what is behind; return how many status files were dealt with."""
@@ -46,7 +62,8 @@ class StatusKeeper:
         for job_id in [job_id for job_id, at in self._later.items() if at <= now]:
             del self._later[job_id]
         dealt = 0
-        for job, revision in await self._store.status_due(scopes, limit=_GROUP, without=self._later):
+        without = {*self._later, *self._busy}
+        for job, revision in await self._store.status_due(scopes, limit=_GROUP, without=without):
             try:
                 await self._one(job, revision)
                 dealt += 1
@@ -65,20 +82,34 @@ class StatusKeeper:
             changed=True,
             has_outputs=bool(job.outputs),
         )
+        place, sha256 = place_of(job), None
+        if job.seen_at < self._since and job.id not in self._swept:
+            with contextlib.suppress(SourceVanished):
+                await self._files.run(place.root, self._sweep, place, job.id)
+            self._swept.add(job.id)
         if action is StatusAction.WRITE:
-            sha256 = await self._write(job, place_of(job))
-        else:
-            sha256 = None
-            if action is StatusAction.REMOVE:
-                await self._files.run(place_of(job).root, self._remove, job)
+            sha256 = await self._write(job, place)
+        elif action is StatusAction.REMOVE:
+            name = await self._name_of(job, place)
+            with contextlib.suppress(SourceVanished):  # its folder left with it
+                await self._files.run(place.root, self._remove, job, place, name)
+        faultpoints.reach("status.written")
         await self._store.status_written(job.id, revision, sha256)
+        faultpoints.reach("status.recorded")
+
+    def _sweep(self, place: Place, job_id: str) -> None:
+        """Remove what a killed process was writing for this job; nobody may come to write for it again."""
+        with place.open() as fd:
+            self._outputs.sweep(fd, job_id)
 
     async def _write(self, job: Job, place: Place) -> str:
         data = render_status(job, instance=self._instance, now=self._clock.now())
         mode_from = await self._files.run(job.source.root, _stat, job)
         limit = await self._files.run(place.root, self._limit, place)
-        for name in status_names(job.source.name, limit=limit):
+        had = await self._name_of(job, place) if job.moved_to is not None else None
+        for name in itertools.chain([had] if had else [], status_names(_shown_name(job), limit=limit)):
             if await self._store.reserve_status(job.id, place.path, name):
+                faultpoints.reach("status.reserved")
                 with contextlib.suppress(NameTaken):
                     return await self._files.run(place.root, self._put, place, name, data, job, mode_from)
         raise AssertionError("there is no end of names")
@@ -93,16 +124,28 @@ class StatusKeeper:
                 fd, name, data, job=job.id, source_name=job.source.name, mode_from=mode_from
             )
 
-    def _remove(self, job: Job) -> None:
-        with place_of(job).open() as fd:
-            name = status_name(job.source.name, limit=self._outputs.name_limit(fd))
+    async def _name_of(self, job: Job, place: Place) -> bytes | None:
+        """The name that was reserved for it, if any was."""
+        for folder, output in await self._store.outputs(job.id):
+            if output.format == "status" and folder == place.path:
+                return output.name
+        return None
+
+    def _remove(self, job: Job, place: Place, name: bytes | None) -> None:
+        with place.open() as fd:
+            name = name or status_name(_shown_name(job), limit=self._outputs.name_limit(fd))
             self._outputs.remove_status(fd, name, job=job.id, source_name=job.source.name)
+
+
+def _shown_name(job: Job) -> bytes:
+    """The recording's name as that of its status file tells it: the present one, where it lies beside."""
+    return job.source.name if job.settings.output_dir else job.present.name
 
 
 def _stat(job: Job) -> os.stat_result | None:
     """The source's permissions, if it is still there; a status file is written without it, too."""
     try:
         with Root(job.source.root) as root:
-            return root.look(job.source.rel)
+            return root.look(job.present.rel)
     except OSError:
         return None

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from tnfd import faultpoints
@@ -27,7 +26,7 @@ from tnfd.model import (
 )
 from tnfd.pipeline.files import FileThreads, check_settled, open_settled
 from tnfd.pipeline.gate import Gate, MustWait
-from tnfd.ports.engine import Engine, EngineChunk, Hints
+from tnfd.ports.engine import Engine, EngineChunk, Engines, Hints
 from tnfd.ports.media import Media, PrepareRequest, Probed
 from tnfd.ports.progress import Progress, Stage, Unheard
 from tnfd.ports.queue import Lease
@@ -51,7 +50,7 @@ class Transcriber:
         store: WorkStore,
         gate: Gate,
         media: Media,
-        engines: Mapping[str, Engine],
+        engines: Engines,
         files: FileThreads,
         scratch: Path,
         *,
@@ -74,7 +73,15 @@ class Transcriber:
         Raises:
             Fault, MustWait, LeaseLost: see the rooms that this passes through.
         """
-        engine, choice = self._engine(lease)
+        try:
+            return await self._transcribe(lease)
+        except Fault as fault:
+            if fault.fate in (Fate.FILE, Fate.SOURCE):  # nobody will come for the cuts
+                await self._tidy(lease)
+            raise
+
+    async def _transcribe(self, lease: Lease) -> Transcript:
+        engine, choice = await self._engine(lease)
         cuts, media, samples = await beside(self._prepared(lease, engine), engine.warm())
         self._progress.measured(lease.job.id, samples / SAMPLE_RATE_HZ)
         self._waits(lease, len(lease.transcription.results), len(cuts))
@@ -82,7 +89,7 @@ class Transcriber:
             self.sending += 1
             try:
                 if not lease.transcription.results:  # nothing is paid for a file that is another by now
-                    await self._files.run(lease.job.source.root, check_settled, lease.job.source)
+                    await self._files.run(lease.job.source.root, check_settled, lease.job.present)
                 results = await self._send(lease, engine, choice, cuts)
             finally:
                 self.sending -= 1
@@ -90,20 +97,22 @@ class Transcriber:
         transcript = stitch(cuts, results, duration_s=samples / SAMPLE_RATE_HZ, flags=flags)
         await self._store.save_transcript(lease, transcript)
         faultpoints.reach("work.transcript_saved")
-        await asyncio.to_thread(shutil.rmtree, self._folder(lease), ignore_errors=True)
+        await self._tidy(lease)
         return transcript
 
-    def _engine(self, lease: Lease) -> tuple[Engine, EngineChoice]:
+    async def _engine(self, lease: Lease) -> tuple[Engine, EngineChoice]:
         choice = lease.transcription.engine or lease.job.settings.engines[0]
-        engine = self._engines.get(choice.name)
-        if engine is None or engine.type != choice.type:
+        engine = await self._engines.get(choice)
+        if engine is None:
             detail = f"the engine {choice.name!r} is no longer configured"
             raise MustWait(Waiting(WaitReason.CONFIG, None, detail))
-        # The name counts; a model that was changed since is what the user wants now.
-        return engine, EngineChoice(engine.name, engine.type, engine.model)
+        return engine, choice
 
     def _waits(self, lease: Lease, done: int, total: int) -> None:
         self._progress.reached(lease.job.id, Stage.WAITING, done=done, total=total)
+
+    async def _tidy(self, lease: Lease) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._folder(lease), ignore_errors=True)
 
     def _folder(self, lease: Lease) -> Path:
         return self._scratch / f"t{lease.transcription.id}"
@@ -141,6 +150,7 @@ class Transcriber:
                     elif isinstance(event, Cut):
                         cuts.append(event)
                         await self._store.save_cut(lease, event)
+                        faultpoints.reach("work.cut_saved")
                     else:
                         samples = event.samples
                         await self._store.finish_cuts(lease, samples=samples, bad_packets=event.bad_packets)
@@ -154,7 +164,7 @@ class Transcriber:
         box: list[int] = []
 
         def opened() -> os.stat_result:
-            fd, st = open_settled(lease.job.source)
+            fd, st = open_settled(lease.job.present)
             box.append(fd)
             return st
 
@@ -206,7 +216,13 @@ class Transcriber:
         can = engine.capabilities
         job = lease.job
         async with self._gate.request(engine, job=job.id, inbox=job.inbox, audio_s=cut.duration_s) as ticket:
-            result = await engine.transcribe(chunk, hints)
+            try:
+                result = await engine.transcribe(chunk, hints)
+            except Fault as fault:
+                if fault.code == "engine.no_model" and not self._engines.is_configured(choice):
+                    # Says nothing about the engine as it is configured now: that must not be paused for it.
+                    raise Fault("engine.model_gone", choice.model) from fault
+                raise
             faultpoints.reach("work.answered")
             audio_s = result.audio_s if result.audio_s is not None else cut.duration_s
             cost_usd = result.cost_usd if result.cost_usd is not None else audio_s / 60 * can.usd_per_minute

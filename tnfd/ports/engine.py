@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from tnfd.model import ChunkResult, Encoding
+from tnfd.model import ChunkResult, Encoding, EngineChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +83,19 @@ class Engine(Protocol):
 
         Cancellation aborts the request; whether it was paid is then unknown.
         """
+        ...
+
+
+class Engines(Protocol):
+    """The engines that jobs ask for by name, type and model."""
+
+    async def get(self, choice: EngineChoice) -> Engine | None:
+        """The engine, open; None where none of that name and type is configured any more.
+
+        A model that the configuration does not name any more is used with the rest of what it says.
+        """
+        ...
+
+    def is_configured(self, choice: EngineChoice) -> bool:
+        """Whether the configuration still says exactly this."""
         ...

@@ -27,7 +27,8 @@ class Refusal(StrEnum):
 
     FULL = "full"  # all slots are in use; ask again when one ends
     BLOCKED = "blocked"  # the server asked for patience
-    PAUSED = "paused"
+    PAUSED = "paused"  # this engine, by its failures or by command
+    HELD = "held"  # everything, by command
     BUDGET = "budget"
 
 

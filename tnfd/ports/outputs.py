@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
+from tnfd.model import StatKey
+
 
 class Outputs(Protocol):
     """Blocking calls on an open directory handle; they belong into a thread.
@@ -29,8 +31,8 @@ class Outputs(Protocol):
         """
         ...
 
-    def digest(self, dir_fd: int, name: bytes) -> str | None:
-        """The sha256 of a file; None if there is none."""
+    def digest(self, dir_fd: int, name: bytes, *, from_disk: bool = False) -> str | None:
+        """The sha256 of a file; None if there is none. ``from_disk``: not of what is cached of it."""
         ...
 
     def write_status(
@@ -64,4 +66,43 @@ class Outputs(Protocol):
 
     def name_limit(self, dir_fd: int) -> int:
         """How many bytes a name may have."""
+        ...
+
+    def read(self, dir_fd: int, name: bytes, *, max_bytes: int) -> bytes | None:
+        """A file's content; None if there is none, or if it is larger."""
+        ...
+
+    def look(self, dir_fd: int, name: bytes) -> os.stat_result | None:
+        """A regular file's stat; None if there is none."""
+        ...
+
+    def rename(self, from_fd: int, name: bytes, to_fd: int, to_name: bytes) -> bool:
+        """Rename into another folder, durably; False: it is on another file system.
+
+        Raises:
+            NameTaken: something has the name.
+            SourceVanished: there is nothing to rename.
+        """
+        ...
+
+    def copy(
+        self, from_fd: int, name: bytes, to_fd: int, *, job: str, sha256: str | None
+    ) -> tuple[bytes, int]:
+        """Copy into a temporary file of the other folder, durably and compared; return its name and inode.
+
+        Raises:
+            SourceChanged: it is not what ``sha256`` says; SourceVanished: it left.
+        """
+        ...
+
+    def remove(self, dir_fd: int, name: bytes, *, job: str, key: StatKey) -> None:
+        """Delete a recording that is still the one that ``key`` describes; harmless where it is gone.
+
+        Raises:
+            SourceChanged: it is another file, which stays.
+        """
+        ...
+
+    def remove_own(self, dir_fd: int, name: bytes, *, own: tuple[str, ...]) -> bool:
+        """Delete a file whose content is one of ``own``; False if it is another or gone."""
         ...

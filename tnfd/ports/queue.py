@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from tnfd.model import Gap, Job, Waiting
+from tnfd.model import Adoption, Gap, Job, JobState, OutputFile, Waiting
 from tnfd.ports.work import Transcription
 
 
@@ -24,6 +24,16 @@ class Done:
     """All outputs are on disk and recorded."""
 
     flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """Another tnfd has done it: these outputs, reserved for this job, were found as its status file says."""
+
+    outputs: tuple[OutputFile, ...]
+    adoption: Adoption
+    flags: tuple[str, ...] = ()
+    state: JobState = JobState.DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,9 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """The file is not the one that was settled: intake must look at it anew."""
+    """The file is not the one that was settled, or must be claimed anew: intake looks at it again."""
+
+    why: str = "the file changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ class Vanished:
     """The file left before anything was written for it."""
 
 
-Outcome = Done | Partial | Retry | Wait | Fail | Released | LookAgain | Vanished
+Outcome = Done | Adopted | Partial | Retry | Wait | Fail | Released | LookAgain | Vanished
 Handler = Callable[[Lease], Awaitable[Outcome]]
 
 

@@ -24,3 +24,4 @@ class Transcription:
     bad_packets: int
     results: Mapping[int, ChunkResult]
     transcript: Transcript | None
+    generation: int = 0  # how often it was asked for anew (redo)

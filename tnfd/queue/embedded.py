@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import structlog
 
+from tnfd import faultpoints
 from tnfd.errors import LeaseLost, StoreUnusable
 from tnfd.model import Waiting, WaitReason
 from tnfd.ports.clock import Clock
@@ -127,6 +128,7 @@ class EmbeddedQueue:
                 if isinstance(lease, Skip):
                     _log.debug("job.skipped", job=job_id, reason=lease.reason)
                 else:
+                    faultpoints.reach("job.begun")
                     await self._work(handler, lease)
             finally:
                 self._handed.discard(job_id)

@@ -99,6 +99,19 @@ def edited_names(
             yield wanted
 
 
+def moved_names(name: bytes, sha256: str, *, limit: int = MAX_NAME_BYTES) -> Iterator[bytes]:
+    """Give names for a file that comes to another folder: its own, ``talk (2).mp3``, ``talk (3).mp3``, ...
+
+    A status file goes on as ``status_names`` does: ``talk.mp3 (2).status.json``.
+    """
+    yield name
+    if name.endswith(STATUS_SUFFIX):
+        for n in itertools.count(2):
+            tail = b" (%d)" % n + STATUS_SUFFIX
+            yield _fit(name.removesuffix(STATUS_SUFFIX) + tail, tail, hashlib.sha256(name).hexdigest(), limit)
+    yield from edited_names(name, name, sha256, limit=limit)
+
+
 def status_names(input_name: bytes, *, limit: int = MAX_NAME_BYTES) -> Iterator[bytes]:
     """Give names for a file's status file: the whole input name and ``.status.json``, then counted ones.
 

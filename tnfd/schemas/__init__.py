@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any, Literal
 
 
-def schema(name: Literal["status-1", "transcript-1"]) -> dict[str, Any]:
+def schema(name: Literal["batch-1", "status-1", "transcript-1"]) -> dict[str, Any]:
     """Return one JSON Schema (draft 2020-12)."""
     text = resources.files(__name__).joinpath(f"{name}.schema.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)

@@ -32,7 +32,7 @@ def formers(connection: sqlite3.Connection, folder: bytes) -> dict[bytes, list[F
     for row in connection.execute(
         "SELECT j.*, t.state AS t_state, t.created_at FROM job AS j"
         " JOIN transcription AS t ON t.id = j.transcription"
-        " WHERE j.path > ? AND j.path < ? AND j.sha256 IS NOT NULL ORDER BY j.rowid DESC",
+        " WHERE j.path > ? AND j.path < ? AND j.sha256 IS NOT NULL AND j.left_at IS NULL ORDER BY j.rowid DESC",
         (low, high),
     ):
         found.setdefault(row["path"], []).append(
@@ -59,7 +59,7 @@ def take(connection: sqlite3.Connection, wanted: Take, live: Collection[str], no
         intake.remember(connection, found.ref)
     settling, same = None, None
     for row in connection.execute(
-        "SELECT * FROM job WHERE path = ? ORDER BY rowid DESC", (found.ref.path,)
+        "SELECT * FROM job WHERE path = ? AND left_at IS NULL ORDER BY rowid DESC", (found.ref.path,)
     ).fetchall():
         ours = row["scope"] == origin.scope or not _lives(connection, row["scope"], live)
         content = (row["sha256"], row["size_bytes"], row["profile"])
@@ -99,7 +99,11 @@ def _again(
     ).fetchone()
     redo = wanted.redo_since is not None and text["created_at"] < wanted.redo_since
     settings = wanted.origin.settings
-    if state in (JobState.DONE, JobState.DUPLICATE) and not redo and wanted.present.issuperset(settings.formats):
+    if (
+        state in (JobState.DONE, JobState.DUPLICATE)
+        and not redo
+        and wanted.present.issuperset(settings.formats)
+    ):
         return Taken(job_id, Taking.ALREADY)
     if redo:
         _forget_text(connection, text["id"], job_id, now)

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from tnfd.errors import Fault
-from tnfd.model import ErrorInfo, FileRef, JobState, StatKey
+from tnfd.model import ContentKey, ErrorInfo, FileRef, JobState, StatKey
 from tnfd.ports.claims import Found, Origin
 from tnfd.ports.store import Claim
 from tnfd.rules.profile import profile_of
@@ -42,11 +42,13 @@ def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: flo
     remember(connection, ref)
     open_job, same = None, None
     for row in connection.execute(
-        "SELECT id, scope, state, sha256, size_bytes FROM job WHERE path = ? ORDER BY rowid DESC", (ref.path,)
+        # Jobs whose file was moved or deleted have no part in what comes to its place.
+        "SELECT * FROM job WHERE path = ? AND left_at IS NULL ORDER BY rowid DESC",
+        (ref.path,),
     ):
         if row["state"] == JobState.SETTLING:
             open_job = open_job or row
-        elif (row["sha256"], row["size_bytes"]) == (found.sha256, ref.stat.size_bytes):
+        elif (row["sha256"], row["size_bytes"]) == (found.sha256, ref.stat.size_bytes) or _given_up(row, ref):
             same = same or row
     if same is not None:
         # Seen before with this content: touched, moved away and back, or under changed settings, which
@@ -55,11 +57,18 @@ def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: flo
             connection.execute("DELETE FROM job WHERE id = ?", (open_job["id"],))
             jobs.touch(connection, same["id"], now)  # the status file on disk speaks of the one that went
         jobs.refresh_stat(connection, same["id"], ref.stat)
+        connection.execute("UPDATE job SET sha256 = ? WHERE id = ?", (found.sha256, same["id"]))
         _take_over(connection, origin, ref, same)
         if same["state"] == JobState.VANISHED:
             jobs.move(connection, same["id"], JobState.QUEUED, now, "back", "")
         return Claim(same["id"], new=False)
     return Claim(make(connection, open_job["id"] if open_job else None, origin, found, now), new=True)
+
+
+def _given_up(row: sqlite3.Row, ref: FileRef) -> bool:
+    """Whether this job was cancelled while this very file was still settling."""
+    early = row["state"] == JobState.CANCELLED and row["sha256"] is None
+    return early and records.stat_of(row).ino == ref.stat.ino
 
 
 def make(
@@ -68,18 +77,35 @@ def make(
     """Queue a job for a finished file, from the settling one if there is one; return its id."""
     ref, profile = found.ref, profile_of(origin.settings)
     job_id = _job_for(connection, settling, origin, ref, found, now, profile)
-    connection.execute(
-        "INSERT OR IGNORE INTO transcription (sha256, size_bytes, profile, owner_job, created_at)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (found.sha256, ref.stat.size_bytes, profile, job_id, now),
+    content = ContentKey(found.sha256, ref.stat.size_bytes, profile)
+    transcription = newest_transcription(connection, content) or add_transcription(
+        connection, content, job_id, now
     )
-    (transcription,) = connection.execute(
-        "SELECT id FROM transcription WHERE sha256 = ? AND size_bytes = ? AND profile = ?",
-        (found.sha256, ref.stat.size_bytes, profile),
-    ).fetchone()
     connection.execute("UPDATE job SET transcription = ? WHERE id = ?", (transcription, job_id))
     jobs.move(connection, job_id, JobState.QUEUED, now, "queued", f"sha256 {found.sha256[:12]}")
     return job_id
+
+
+def newest_transcription(connection: sqlite3.Connection, content: ContentKey) -> int | None:
+    """The transcription that files with this content and profile use; None: there is none yet."""
+    row = connection.execute(
+        "SELECT id FROM transcription WHERE sha256 = ? AND size_bytes = ? AND profile = ?"
+        " ORDER BY generation DESC LIMIT 1",
+        (content.sha256, content.size_bytes, content.profile),
+    ).fetchone()
+    return None if row is None else int(row["id"])
+
+
+def add_transcription(connection: sqlite3.Connection, content: ContentKey, owner: str, now: float) -> int:
+    """Begin a transcription, of the next generation where there are some; return its id."""
+    key = (content.sha256, content.size_bytes, content.profile)
+    cursor = connection.execute(
+        "INSERT INTO transcription (sha256, size_bytes, profile, generation, owner_job, created_at)"
+        " SELECT ?1, ?2, ?3, coalesce(max(generation) + 1, 0), ?4, ?5 FROM transcription"
+        " WHERE sha256 = ?1 AND size_bytes = ?2 AND profile = ?3",
+        (*key, owner, now),
+    )
+    return int(cursor.lastrowid or 0)
 
 
 def _take_over(connection: sqlite3.Connection, origin: Origin, ref: FileRef, row: sqlite3.Row) -> None:
@@ -150,6 +176,11 @@ def settling(connection: sqlite3.Connection, origin: Origin, ref: FileRef, seen_
     """Show a file that may still be growing."""
     job_id = _open_job(connection, ref.path)
     if job_id is None:
+        last = connection.execute(
+            "SELECT * FROM job WHERE path = ? ORDER BY rowid DESC LIMIT 1", (ref.path,)
+        ).fetchone()
+        if last is not None and _given_up(last, ref):
+            return str(last["id"])
         return insert(connection, origin, ref, seen_at, profile_of(origin.settings), now)
     jobs.refresh_stat(connection, job_id, ref.stat)
     jobs.touch(connection, job_id, now)
@@ -165,6 +196,7 @@ def refuse(
     if job_id is None:
         row = connection.execute(
             "SELECT id, error FROM job WHERE path = ? AND state = 'failed' AND sha256 IS NULL"
+            " AND left_at IS NULL"
             " ORDER BY rowid DESC",
             (ref.path,),
         ).fetchone()

@@ -18,7 +18,10 @@ from tnfd.model import (
     Waiting,
 )
 from tnfd.rules.states import check_move
-from tnfd.store import records
+from tnfd.store import holds, records
+
+
+ENDED = frozenset({JobState.DONE, JobState.DUPLICATE, JobState.FAILED})  # after may act on these
 
 
 def note(connection: sqlite3.Connection, job_id: str, at: float, event: str, detail: str) -> None:
@@ -55,8 +58,10 @@ def move(
     connection.execute(
         "UPDATE job SET state = ?, state_since = ?, updated_at = ?, revision = revision + 1,"
         " waiting_reason = NULL, waiting_until = NULL, waiting_detail = '', not_before = 0,"
-        " lease_owner = NULL, finished_at = ? WHERE id = ?",
-        (new, now, now, now if new.final else None, job_id),
+        " lease_owner = NULL, finished_at = ?,"
+        " after_at = CASE WHEN ? AND json_extract(settings, '$.after') <> 'keep' THEN ? END, after_tries = 0"
+        " WHERE id = ?",
+        (new, now, now, now if new.final else None, new in ENDED, now, job_id),
     )
     note(connection, job_id, now, event, detail)
     if new is JobState.QUEUED:
@@ -64,7 +69,9 @@ def move(
 
 
 def wait_for_paused_engine(connection: sqlite3.Connection, job_id: str) -> None:
-    """Let a queued job say that its engine is paused, if it is."""
+    """Let a queued job say that its engine is paused, if it is, or that everything is."""
+    if holds.tell(connection, job_id):
+        return
     connection.execute(
         "UPDATE job SET waiting_reason = 'engine_paused', waiting_detail = e.code, waiting_until = e.probe_at"
         " FROM engine AS e WHERE job.id = ? AND e.name = job.engine AND e.paused_at IS NOT NULL",
@@ -92,6 +99,7 @@ def wait(connection: sqlite3.Connection, job_id: str, waiting: Waiting) -> None:
         " revision = revision + 1 WHERE id = ?",
         (waiting.reason, until, records.plain(waiting.detail), until or 0, job_id),
     )
+    holds.tell(connection, job_id)
 
 
 _SELECT = """
@@ -133,7 +141,8 @@ def _job(row: sqlite3.Row, outputs: tuple[OutputFile, ...]) -> Job:
     transcript: Transcript | None = records.load_transcript(row["transcript"])
     duplicate = row["duplicate_of"]
     flags = tuple(json.loads(row["flags"]))
-    written = transcript if state.final else None
+    adopted = records.load_adoption(row["adopted"])
+    written = (adopted or transcript) if state.final else None
     return Job(
         id=row["id"],
         scope=row["scope"],
@@ -150,8 +159,8 @@ def _job(row: sqlite3.Row, outputs: tuple[OutputFile, ...]) -> Job:
         error=records.load_error(row["error"]),
         failures=row["failures"],
         lease_epoch=row["lease_epoch"],
-        media=records.load_media(row["media"]),
-        engine=records.load_choice(row["t_engine"]),
+        media=adopted.media if adopted else records.load_media(row["media"]),
+        engine=adopted.engine if adopted else records.load_choice(row["t_engine"]),
         chunks_done=row["chunks_done"],
         chunks_total=row["chunks_total"],
         outputs=outputs,
@@ -163,9 +172,11 @@ def _job(row: sqlite3.Row, outputs: tuple[OutputFile, ...]) -> Job:
         if duplicate and row["o_root"] is not None
         else None,
         usage=Usage()
-        if duplicate or row["transcription"] is None
+        if duplicate or adopted or row["transcription"] is None
         else Usage(row["audio_s"], row["requests"], row["uploaded_bytes"], row["cost_usd"]),
         settled_at=records.moment(row["settled_at"]),
         started_at=records.moment(row["started_at"]),
         finished_at=records.moment(row["finished_at"]),
+        moved_to=row["moved_to"],
+        adopted=adopted,
     )

@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tnfd.errors import Fate, Fault
+from tnfd.errors import CODES, Fate, Fault
 from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refusal, Refused, Spent
 from tnfd.rules.days import day_of, next_day, next_month
 from tnfd.rules.pauses import STREAK, next_probe_s
-from tnfd.store import records
+from tnfd.store import holds, records
 from tnfd.store.records import CLOCK_SLACK_S
 
 _THROTTLE_S = 10.0  # where a server says "slow down" without saying for how long
@@ -38,6 +38,8 @@ def reserve(
     connection.execute("INSERT OR IGNORE INTO engine (name) VALUES (?)", (ask.engine,))
     engine = connection.execute("SELECT * FROM engine WHERE name = ?", (ask.engine,)).fetchone()
     at, probe = now.timestamp(), engine["paused_at"] is not None
+    if (refused := _held(connection, ask.engine)) is not None:
+        return refused
     if probe:
         probing = connection.execute(
             "SELECT 1 FROM reservation WHERE engine = ? AND probe = 1", (ask.engine,)
@@ -60,6 +62,13 @@ def reserve(
         (ask.engine, owner, ask.job, ask.inbox, at, day_of(now), ask.audio_s, ask.estimate_usd, int(probe)),
     )
     return Granted(int(cursor.lastrowid or 0), probe)
+
+
+def _held(connection: sqlite3.Connection, engine: str) -> Refused | None:
+    held = holds.on(connection, engine)
+    if held is None:
+        return None
+    return Refused(Refusal.PAUSED, None, holds.CODE) if held else Refused(Refusal.HELD, None, holds.DETAIL)
 
 
 def _set_back(engine: sqlite3.Row, at: float) -> bool:
@@ -144,8 +153,8 @@ def _well(connection: sqlite3.Connection, engine: str) -> Closed:
     connection.execute(
         "UPDATE job SET waiting_reason = NULL, waiting_until = NULL, waiting_detail = '',"
         " revision = revision + 1"
-        " WHERE engine = ? AND state = 'queued' AND waiting_reason = 'engine_paused'",
-        (engine,),
+        " WHERE engine = ? AND state = 'queued' AND waiting_reason = 'engine_paused' AND waiting_detail <> ?",
+        (engine, holds.CODE),
     )
     return Closed(resumed=True)
 
@@ -178,8 +187,8 @@ def pause(connection: sqlite3.Connection, engine: str, fault: Fault, now: dateti
         "UPDATE job SET waiting_reason = 'engine_paused', waiting_detail = ?, waiting_until = ?,"
         " revision = revision + (waiting_reason IS NULL)"
         " WHERE engine = ? AND state = 'queued'"
-        " AND (waiting_reason IS NULL OR waiting_reason = 'engine_paused')",
-        (fault.code, at + delay_s, engine),
+        " AND (waiting_reason IS NULL OR waiting_reason = 'engine_paused' AND waiting_detail <> ?)",
+        (fault.code, at + delay_s, engine, holds.CODE),
     )
     return Closed(paused=first, code=fault.code, down=True, probe_at=records.moment(at + delay_s))
 
@@ -207,9 +216,14 @@ def engines(connection: sqlite3.Connection, now: datetime) -> list[EngineStatus]
     at = now.timestamp()
     found = []
     for row in connection.execute(
-        "SELECT e.*, (SELECT count(*) FROM reservation AS r WHERE r.engine = e.name) AS in_flight"
-        " FROM engine AS e ORDER BY name"
+        "SELECT e.*, h.at AS held_at,"
+        " (SELECT count(*) FROM reservation AS r WHERE r.engine = e.name) AS in_flight"
+        " FROM engine AS e LEFT JOIN hold AS h ON h.engine = e.name ORDER BY name"
     ):
+        if row["held_at"] is not None:
+            said = (holds.CODE, CODES[holds.CODE].message)
+            found.append(EngineStatus(row["name"], "paused", *said, None, row["in_flight"]))
+            continue
         if row["paused_at"] is not None:
             state, until = "paused", row["probe_at"]
         elif row["blocked_until"] > at and not _set_back(row, at):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tnfd.model import (
+    Adoption,
     ChunkResult,
     Cut,
     EngineChoice,
@@ -82,6 +83,18 @@ def load_settings(text: str) -> JobSettings:
 def load_media(text: str | None) -> MediaInfo | None:
     """A MediaInfo column."""
     return None if text is None else MediaInfo(**json.loads(text))
+
+
+def load_adoption(text: str | None) -> Adoption | None:
+    """An Adoption column."""
+    if text is None:
+        return None
+    raw = json.loads(text)
+    raw["media"] = None if raw["media"] is None else MediaInfo(**raw["media"])
+    raw["engine"] = None if raw["engine"] is None else EngineChoice(**raw["engine"])
+    raw["languages"] = tuple(raw["languages"])
+    raw["gaps"] = tuple(Gap(**gap) for gap in raw["gaps"])
+    return Adoption(**raw)
 
 
 def load_error(text: str | None) -> ErrorInfo | None:

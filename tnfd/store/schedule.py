@@ -31,7 +31,8 @@ def ready(
         LEFT JOIN engine AS e ON e.name = j.engine
         WHERE {_DUE} AND j.scope IN (SELECT value FROM json_each(:scopes))
           AND j.id NOT IN (SELECT value FROM json_each(:without))
-          AND (e.paused_at IS NULL OR t.state = 'done')
+          AND (t.state = 'done' OR e.paused_at IS NULL AND j.engine NOT IN (SELECT engine FROM hold)
+               AND NOT EXISTS (SELECT 1 FROM hold WHERE engine = ''))
         {_BEST_FIRST} LIMIT :limit
         """,
         values,
@@ -44,7 +45,8 @@ def _probes(connection: sqlite3.Connection, values: dict[str, Any]) -> list[str]
     engines = connection.execute(
         f"""
         SELECT e.name FROM engine AS e
-        WHERE e.paused_at IS NOT NULL AND (e.probe_at <= :now OR e.set_at > :now + {CLOCK_SLACK_S})
+        WHERE e.paused_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hold AS h WHERE h.engine IN ('', e.name))
+          AND (e.probe_at <= :now OR e.set_at > :now + {CLOCK_SLACK_S})
           AND NOT EXISTS (SELECT 1 FROM reservation AS r WHERE r.engine = e.name AND r.probe = 1)
           AND NOT EXISTS (
             SELECT 1 FROM job AS j JOIN transcription AS t ON t.id = j.transcription

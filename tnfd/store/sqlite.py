@@ -34,6 +34,7 @@ from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refused, Spent
 from tnfd.ports.queue import Lease, Outcome
 from tnfd.ports.store import Claim, Command, Finished, Skip
 from tnfd.store import batch, database, intake, ledger, schedule, views, work
+from tnfd.store.after import AfterRows
 from tnfd.store.ledger import Budget
 from tnfd.store.presence import Presence
 from tnfd.store.writer import Writer, translate
@@ -58,6 +59,7 @@ class SqliteStore:
         self._budget = budget
         self._presence = Presence(state_dir)
         self._writer = Writer(partial(database.open_database, self._path))
+        self.after = AfterRows(self._writer.run, self._read, self._now)
         self._readers = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="tnfd-read")
         self._reading: sqlite3.Connection | None = None
 

@@ -26,8 +26,8 @@ def listing(
         terms.append("j.inbox = ?")
         values.append(inbox)
     if path is not None:
-        terms.append("j.path = ?")
-        values.append(path)
+        terms.append("(j.path = ? OR j.moved_to = ?)")
+        values += [path, path]
     values.append(-1 if limit is None else limit)
     return jobs.load(connection, f"WHERE {' AND '.join(terms)} ORDER BY j.id DESC LIMIT ?", values)
 
@@ -101,5 +101,9 @@ def job(connection: sqlite3.Connection, job_id: str) -> Job | None:
 
 
 def open_transcriptions(connection: sqlite3.Connection) -> set[int]:
-    """Transcriptions without their whole text."""
-    return {row["id"] for row in connection.execute("SELECT id FROM transcription WHERE state <> 'done'")}
+    """Transcriptions without their whole text on which somebody will work by himself."""
+    rows = connection.execute(
+        "SELECT id FROM transcription AS t WHERE state <> 'done' AND EXISTS"
+        " (SELECT 1 FROM job WHERE job.transcription = t.id AND job.state IN ('queued', 'running'))"
+    )
+    return {row["id"] for row in rows}

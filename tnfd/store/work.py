@@ -22,6 +22,7 @@ from tnfd.model import (
     WaitReason,
 )
 from tnfd.ports.queue import (
+    Adopted,
     Done,
     Fail,
     Lease,
@@ -36,9 +37,10 @@ from tnfd.ports.queue import (
 from tnfd.ports.store import Finished, Skip
 from tnfd.ports.work import Transcription
 from tnfd.rules.names import fold
-from tnfd.store import jobs, records
+from tnfd.store import holds, jobs, records
 from tnfd.store.intake import forget_sight
 
+_ON_THE_WAY_S = 1.0  # until a job asks again whose files were being moved when it was to begin
 _NOT_PAUSED_S = 2.0  # until a job asks again whose engine turned out not to be paused
 
 # -- leases ----------------------------------------------------------------------------------------
@@ -49,7 +51,13 @@ def begin(connection: sqlite3.Connection, job_id: str, owner: str, now: float) -
     row = connection.execute("SELECT * FROM job WHERE id = ?", (job_id,)).fetchone()
     if row is None or row["state"] != JobState.QUEUED or row["transcription"] is None:
         return Skip("not queued")
+    if connection.execute("SELECT 1 FROM errand WHERE job = ?", (job_id,)).fetchone():
+        until = records.some_moment(now + _ON_THE_WAY_S)
+        jobs.wait(connection, job_id, Waiting(WaitReason.RETRY, until, "its files are being moved"))
+        return Skip("its files are being moved")
     transcription = _transcription(connection, row["transcription"])
+    if transcription.transcript is None and holds.tell(connection, job_id):
+        return Skip("paused by command")
     duplicate_of: str | None = None
     if transcription.owner_job != job_id:
         if transcription.transcript is not None:
@@ -110,6 +118,7 @@ def _transcription(connection: sqlite3.Connection, number: int) -> Transcription
         bad_packets=row["bad_packets"] or 0,
         results=results,
         transcript=records.load_transcript(row["transcript"]),
+        generation=row["generation"],
     )
 
 
@@ -280,11 +289,13 @@ def finish(connection: sqlite3.Connection, lease: Lease, outcome: Outcome, now: 
 def _release_copies(
     connection: sqlite3.Connection, original: Job, transcription: int, *, all_scopes: bool
 ) -> int:
-    return connection.execute(
+    released = connection.execute(
         "UPDATE job SET waiting_reason = NULL, waiting_detail = '', not_before = 0, revision = revision + 1"
         " WHERE transcription = ? AND id <> ? AND waiting_reason = 'original' AND (? OR scope <> ?)",
         (transcription, original.id, all_scopes, original.scope),
     ).rowcount
+    holds.tell_all(connection)
+    return released
 
 
 def _done(connection: sqlite3.Connection, lease: Lease, outcome: Done, now: float) -> None:
@@ -300,9 +311,25 @@ def _partial(connection: sqlite3.Connection, lease: Lease, outcome: Partial, now
     _set_flags(connection, lease, outcome.flags)
 
 
+def _adopted(connection: sqlite3.Connection, lease: Lease, outcome: Adopted, now: float) -> None:
+    detail = f"done by {outcome.adoption.instance}, job {outcome.adoption.job}"
+    jobs.move(connection, lease.job.id, outcome.state, now, "adopted", detail)
+    for output in outcome.outputs:
+        connection.execute(
+            "UPDATE output SET sha256 = ? WHERE job = ? AND format = ?",
+            (output.sha256, lease.job.id, output.format),
+        )
+    _set_flags(connection, lease, outcome.flags)
+    connection.execute(
+        "UPDATE job SET adopted = ? WHERE id = ?", (records.dump(outcome.adoption), lease.job.id)
+    )
+
+
 def _set_flags(connection: sqlite3.Connection, lease: Lease, flags: tuple[str, ...]) -> None:
     union = tuple(dict.fromkeys((*lease.job.flags, *flags)))
-    connection.execute("UPDATE job SET flags = ? WHERE id = ?", (records.dump(union), lease.job.id))
+    connection.execute(
+        "UPDATE job SET flags = ?, adopted = NULL WHERE id = ?", (records.dump(union), lease.job.id)
+    )
 
 
 def _retry(connection: sqlite3.Connection, lease: Lease, outcome: Retry, now: float) -> None:
@@ -327,7 +354,8 @@ def _wait(connection: sqlite3.Connection, lease: Lease, outcome: Wait, now: floa
         waiting = Waiting(WaitReason.RETRY, records.some_moment(now + _NOT_PAUSED_S), waiting.detail)
         if jobs.waits(connection, lease.job.id):
             return
-    jobs.wait(connection, lease.job.id, waiting)
+    if waiting.reason is not WaitReason.PAUSED or waiting.until:  # move() has seen whether a hold still is
+        jobs.wait(connection, lease.job.id, waiting)
 
 
 def _fail(connection: sqlite3.Connection, lease: Lease, outcome: Fail, now: float) -> None:
@@ -341,8 +369,8 @@ def _released(connection: sqlite3.Connection, lease: Lease, _outcome: Released, 
     jobs.move(connection, lease.job.id, JobState.QUEUED, now, "released", "")
 
 
-def _look_again(connection: sqlite3.Connection, lease: Lease, _outcome: LookAgain, now: float) -> None:
-    jobs.move(connection, lease.job.id, JobState.SETTLING, now, "changed", "the file changed")
+def _look_again(connection: sqlite3.Connection, lease: Lease, outcome: LookAgain, now: float) -> None:
+    jobs.move(connection, lease.job.id, JobState.SETTLING, now, "changed", outcome.why)
     connection.execute(
         "UPDATE job SET transcription = NULL, sha256 = NULL, settled_at = NULL WHERE id = ?", (lease.job.id,)
     )
@@ -366,6 +394,7 @@ def _drop_unpaid(connection: sqlite3.Connection, transcription: int) -> None:
 
 _END: dict[type, Any] = {
     Done: _done,
+    Adopted: _adopted,
     Partial: _partial,
     Retry: _retry,
     Wait: _wait,

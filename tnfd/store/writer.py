@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from tnfd import faultpoints
 from tnfd.errors import Fault, StoreUnusable
 
 T = TypeVar("T")
@@ -115,6 +116,7 @@ class Writer:
             for unit, done in units:
                 outcomes.append((done, *_run_one(connection, unit)))
             connection.execute("COMMIT")
+            faultpoints.reach("store.committed")
         except BaseException as error:  # noqa: BLE001 - every waiter of the group is told
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")

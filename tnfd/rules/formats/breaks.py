@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tnfd.rules.text import clean
 
 COLUMNS = 42  # of a line; wider stretches without spaces are cut where their script allows it
+_PHRASE = 20  # columns of a phrase without spaces that stays whole; no dictionary tells its words
 
 # What a break costs, best first; the numbers only matter beside each other.
 SENTENCE, CLAUSE, JOINING, WORD, CLINGING, INSIDE = 0, 2, 5, 9, 14, 24
@@ -35,6 +36,7 @@ _SYLLABLE_STARTS = frozenset("เแโใไເແໂໃໄ")  # vowels that ar
 _NOT_FIRST = frozenset(
     "、。，．・：；？！‐ー々〻ゝゞヽヾぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ゛゜％…‥,.;:?!%—–~〜" + _CLOSING
 )
+_JOINERS = frozenset("\u00a0\u2007\u202f\u2060\u200d\ufeff")
 _NOT_LAST = frozenset("￥＄$¥#＃" + _OPENING)
 
 
@@ -66,17 +68,24 @@ _PREPOSITIONS = _words(
 _LEADING = _CONJUNCTIONS | _PREPOSITIONS
 _ARTICLES = _words(
     """
-    a an the my your his her its our their this these those i we they he she not no very
-    der die das den dem des ein eine einen einem einer eines mein sein ihr ich wir sie er nicht kein keine
-    le la les un une du des ce cette ces mon ma mes je il elle nous vous ne
-    el los las una lo gli il mi su tu os um uma het een de del della do da dos
+    a an the my your his her its our their this these those no very
+    der die das den dem des ein eine einen einem einer eines mein sein kein keine
+    le la les un une du des ce cette ces mon ma mes el los las una lo gli il mi su tu os um uma het een
+    de del della do da dos
+    """
+)
+_PRONOUNS = _words(
+    "i we you he she it they not ich wir du er sie es ihr nicht je tu il elle nous vous ils elles ne"
+)
+_TITLES = _words(
+    """
+    mr mrs ms miss dr prof gen col sen rep gov lt sgt capt rev hon st herr herrn frau hr fr mme mlle sra srta
+    dott
     """
 )
 _ABBREVIATIONS = _words(
     """
-    mr mrs ms dr st jr sr vs prof gen col sen rep gov lt sgt capt rev hon mt ft approx etc fig vol
-    nr bzw ca inkl evtl ggf usw hr fr frau str abs art bd jh mio mrd tel
-    m mme mlle sra srta ud uds dott sig
+    jr sr vs mt ft approx etc fig vol nr bzw ca inkl evtl ggf usw str abs art bd jh mio mrd tel ud uds sig
     """
 )
 
@@ -113,14 +122,15 @@ def break_cost(left: str, right: str, *, spaced: bool) -> int:
     if not spaced:
         return _unspaced_cost(left[-1], right[0])
     word = left.strip(_OPENING + _CLOSING).casefold()
-    if left.endswith(".") and (word.rstrip(".") in _ABBREVIATIONS or len(word) == 2 or "." in word[:-1]):
-        return INSIDE  # "Dr. Who", "J. Smith", "z. B."
+    stem = word.rstrip(".")
+    if stem in _TITLES or (left[-1] == "." and _abbreviated(stem)):
+        return INSIDE  # "Mr Smith", "J. Smith", "z. B."
     leads = right.strip(_OPENING).casefold() in _LEADING
-    if word in _PREPOSITIONS and leads:
-        return JOINING  # it belongs to the verb before it: "move on | to the next"
-    if word in _LEADING or word in _ARTICLES or word.rstrip(".").isdecimal():
+    if leads and word not in _CONJUNCTIONS and word not in _ARTICLES:
+        return JOINING  # also after what belongs to a verb: "move on | to the next"
+    if word in _LEADING or word in _ARTICLES or word in _PRONOUNS or stem.isdecimal():
         return CLINGING
-    return JOINING if leads else WORD
+    return WORD
 
 
 def _ends_sentence(left: str, right: str) -> bool:
@@ -130,11 +140,14 @@ def _ends_sentence(left: str, right: str) -> bool:
     if left[-1] != "." or right[0].islower():
         return False
     word = left.rstrip(".").lstrip(_OPENING).casefold()
-    if "." in word or word in _ABBREVIATIONS:
-        return False
     if word.isdecimal():
         return len(word) > 2
-    return len(word) != 1
+    return not _abbreviated(word)
+
+
+def _abbreviated(word: str) -> bool:
+    """Whether a word, without the stop at its end, has that stop for being short."""
+    return word in _TITLES or word in _ABBREVIATIONS or "." in word or (len(word) == 1 and word.isalpha())
 
 
 def _unspaced_cost(last: str, first: str) -> int:
@@ -151,18 +164,43 @@ def _divided(word: str) -> Iterator[str]:
     if word.isascii():
         yield word
         return
+    for phrase in _split(word, _ends_phrase):
+        if width(phrase) <= _PHRASE:
+            yield phrase
+        else:
+            for part in _split(phrase, _may_break):
+                yield from _chopped(part)
+
+
+def _split(text: str, between: Callable[[str, str], bool]) -> Iterator[str]:
     start = 0
-    for at in range(1, len(word)):
-        if _may_break(word[at - 1], word[at]):
-            yield from _chopped(word[start:at])
+    for at in range(1, len(text)):
+        if between(text[at - 1], text[at]):
+            yield text[start:at]
             start = at
-    yield from _chopped(word[start:])
+    yield text[start:]
+
+
+def _ends_phrase(before: str, after: str) -> bool:
+    """Whether a phrase ends there: after punctuation, before brackets, after a Japanese ending."""
+    if not _may_break(before, after):
+        return False
+    if not before.isalnum() or after in _OPENING:
+        return True
+    # The honorific prefixes belong to what follows.
+    return bool(_HIRAGANA.match(before) and not _HIRAGANA.match(after)) and before not in "おご"
 
 
 def _may_break(before: str, after: str) -> bool:
     if before == "\u200b" or (before == "—" and after.isalnum()):
         return True
-    if after in _NOT_FIRST or before in _NOT_LAST or _clings(after) or before == "\u200d":
+    if (
+        after in _NOT_FIRST
+        or before in _NOT_LAST
+        or before in _JOINERS
+        or after in _JOINERS
+        or _clings(after)
+    ):
         return False
     if before.isdecimal() and not after.isdecimal():
         return False  # a number and its unit

@@ -23,6 +23,7 @@ _NAME_COLUMNS = 30  # of a speaker's name inside the text
 # The cost of a cue, on the scale of ``breaks``: what makes one better than another of the same text.
 _CUE = 6.0  # one more of them
 _CUT_OFF = 6.0  # goes on in the next one with a new sentence begun
+_CROWDED = 4.0  # two sentences on two lines, neither ending with one
 _HURRY = 12.0  # a second that is missing for reading
 _SHORT = 20.0  # a second that is missing from the shortest
 _SILENCE = 10.0  # a second of silence within
@@ -199,11 +200,14 @@ def _cost(measure: _Measure, begin: int, end: int, count: int) -> float:
     cost += _HURRY * max(0.0, columns / SPEED_CPS - slot_s)
     cost += _SHORT * max(0.0, SHORTEST_MS / 1000 - slot_s)
     cost += _SILENCE * (measure.pauses[end - 1] - measure.pauses[begin])
+    sentences = measure.sentences[end - 1] > measure.sentences[begin]
+    if sentences and columns > COLUMNS:
+        cost += _CROWDED
     if end < count:
         after = measure.breaks[end - 1]
         pause_s = measure.pauses[end] - measure.pauses[end - 1]
         cost += max(0.0, after - _SILENCE * pause_s)
-        if after != SENTENCE and measure.sentences[end - 1] > measure.sentences[begin]:
+        if sentences and after != SENTENCE:
             cost += _CUT_OFF
     if end - begin < count:
         cost += _ORPHAN * max(0, _SMALL - columns)

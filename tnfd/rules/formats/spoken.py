@@ -84,25 +84,39 @@ def _between(before: tuple[int, float], after: tuple[int, float], offset: int) -
 
 
 def _knots(letters: str, words: Sequence[Word]) -> list[tuple[int, float]]:
-    """Return letters whose moment is known: the first and the last of each word that stands in the text."""
+    """Return letters whose moment is known: where words that stand in the text begin and end.
+
+    What stands between two of them is taken for the words between them, though spelt otherwise.
+    """
     knots: list[tuple[int, float]] = []
-    at, missed = 0, 0
+    at = 0
+    missed: list[Word] = []
     for word in words:
         said = _letters(word.text)
         # A short word may be found by chance: only right here, or as far on as words are missing.
-        ahead = 2 * missed + (_AHEAD if width(said) > 2 else 0)
+        ahead = 2 * sum(len(one.text) for one in missed[-_AHEAD:]) + (_AHEAD if width(said) > 2 else 0)
         found = letters.find(said, at, at + len(said) + min(ahead, 10 * _AHEAD)) if said else -1
         if found < 0:
-            missed += len(said)
+            missed += [word] if said else []
             continue
-        start_s = max(word.start_s, knots[-2][1]) if knots else word.start_s
-        if knots and knots[-1][1] > start_s:
-            knots[-1] = (knots[-1][0], start_s)
-        # Engines let a word last through the silence behind it.
-        end_s = min(max(word.end_s, start_s), start_s + 1.0 + width(word.text) / SLOWEST_CPS)
-        at, missed = found + len(said), 0
-        knots += [(found, start_s), (at, end_s)]
+        _tie(knots, at, found, missed)
+        _tie(knots, found, found + len(said), [word])
+        at, missed = found + len(said), []
+    _tie(knots, at, len(letters), missed)
     return knots
+
+
+def _tie(knots: list[tuple[int, float]], begin: int, end: int, words: Sequence[Word]) -> None:
+    """Add the moments of the letters [begin, end), said as ``words``; they never go back."""
+    if begin == end or not words:
+        return
+    start_s = max(words[0].start_s, knots[-2][1]) if knots else words[0].start_s
+    if knots and knots[-1][1] > start_s:
+        knots[-1] = (knots[-1][0], start_s)
+    # Engines let a word last through the silence behind it.
+    last = words[-1]
+    end_s = min(last.end_s, last.start_s + 1.0 + width(last.text) / SLOWEST_CPS)
+    knots += [(begin, start_s), (end, max(start_s, end_s))]
 
 
 def _letters(text: str) -> str:

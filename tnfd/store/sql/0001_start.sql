@@ -7,6 +7,7 @@ CREATE TABLE transcription (
     sha256         TEXT    NOT NULL,
     size_bytes     INTEGER NOT NULL,
     profile        TEXT    NOT NULL,
+    generation     INTEGER NOT NULL DEFAULT 0,    -- +1 at each redo; files that come later use the newest
     state          TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'done', 'partial')),
     owner_job      TEXT,                          -- the job that does, or did, the work
     engine         TEXT,                          -- JSON; fixed once a chunk was paid
@@ -22,7 +23,7 @@ CREATE TABLE transcription (
     cost_usd       REAL    NOT NULL DEFAULT 0,
     created_at     REAL    NOT NULL,
     finished_at    REAL,
-    UNIQUE (sha256, size_bytes, profile)
+    UNIQUE (sha256, size_bytes, profile, generation)
 ) STRICT;
 
 CREATE TABLE chunk (
@@ -68,6 +69,11 @@ CREATE TABLE job (
     error          TEXT,                          -- JSON
     flags          TEXT    NOT NULL DEFAULT '[]',
     duplicate_of   TEXT,
+    adopted        TEXT,                          -- JSON; what a status file said that another tnfd wrote
+    after_at       REAL,                          -- when to look after its files; null: nothing is owed
+    after_tries    INTEGER NOT NULL DEFAULT 0,
+    left_at        REAL,                          -- when the file was moved or deleted by after
+    moved_to       BLOB,                          -- absolute
     seen_at        REAL    NOT NULL,
     settled_at     REAL,
     started_at     REAL,
@@ -82,6 +88,8 @@ CREATE INDEX job_ready ON job (scope, priority DESC, failures, id) WHERE state =
 CREATE INDEX job_path ON job (path);
 CREATE INDEX job_transcription ON job (transcription);
 CREATE INDEX job_state ON job (state, id);
+CREATE INDEX job_after ON job (after_at) WHERE after_at IS NOT NULL;
+CREATE INDEX job_moved ON job (moved_to) WHERE moved_to IS NOT NULL;
 CREATE INDEX job_status ON job (updated_at) WHERE revision <> status_revision;
 
 CREATE TABLE output (
@@ -94,6 +102,21 @@ CREATE TABLE output (
     PRIMARY KEY (job, format)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX output_name ON output (folder, folded);
+
+-- Files of finished jobs on their way (after = move, delete): written before they are touched, gone once they
+-- have arrived. Outputs are reserved under their new name from the start.
+CREATE TABLE errand (
+    job        TEXT    NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+    seq        INTEGER NOT NULL,                  -- the order of doing
+    part       TEXT    NOT NULL,                  -- source, status, or a format
+    act        TEXT    NOT NULL,                  -- move, delete
+    folder     BLOB    NOT NULL,                  -- absolute
+    name       BLOB    NOT NULL,
+    to_folder  BLOB    NOT NULL,
+    to_name    BLOB    NOT NULL,
+    copied_ino ANY,                               -- a whole copy lies in to_folder, perhaps without its name
+    PRIMARY KEY (job, seq)
+) STRICT, WITHOUT ROWID;
 
 -- What intake has dealt with: a file whose stat still equals this is not looked at again.
 CREATE TABLE sight (
@@ -146,6 +169,9 @@ CREATE TABLE engine (
     set_at        REAL NOT NULL DEFAULT 0,        -- when the two moments above were last set
     streak        INTEGER NOT NULL DEFAULT 0      -- failures of the attempt in a row, over all files
 ) STRICT;
+
+-- Pauses by command: of one engine, or of all ('').
+CREATE TABLE hold (engine TEXT PRIMARY KEY, at REAL NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE reservation (
     id           INTEGER PRIMARY KEY,

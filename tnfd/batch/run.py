@@ -1,0 +1,497 @@
+"""One batch: takes its files in, works on them in its own scope, and knows when nothing more can be done.
+
+Owns the order of things from the first look to the last status file, and the signals meanwhile. The same
+pipeline as the daemon's; what another process is at already is waited for, never done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tnfd import faultpoints
+from tnfd.batch.board import Board, Event, Item, Result, result_of
+from tnfd.batch.halt import Halt, decide_halt
+from tnfd.batch.plan import Plan, former_of, outputs_wanted
+from tnfd.clock import SystemClock
+from tnfd.errors import Fault
+from tnfd.intake.lease import ignore_sigio
+from tnfd.intake.once import LOOKS_AT_ONCE, Hashed, Left, OnceIntake, Refused, Rests
+from tnfd.model import FileRef, Job, JobState, StatKey
+from tnfd.ports.batch import Take, Taking
+from tnfd.ports.claims import Found, Origin
+from tnfd.ports.clock import Clock
+from tnfd.ports.progress import Stage
+from tnfd.ports.queue import LookAgain, Outcome, Retry
+from tnfd.ports.store import Finished
+from tnfd.rules.names import for_terminal
+from tnfd.rules.settle import Settling
+from tnfd.wiring import House, build_queue, open_house, scope_of
+
+EXIT_FAILED = 1
+EXIT_TRY_LATER = 75
+EXIT_INTERRUPTED = 130
+
+_HASHERS = 2
+_GROUP = 200
+_PATIENCE_S = 90.0  # a file that is still being written is waited for at least this long
+_TICK_S = 0.5
+_BURY_S = 30.0
+_STATUS_S = 1.0
+_LAST_WORDS_S = 3.0  # for status files of an interrupted batch
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a batch ended; ``halt`` says why it gave up although files wait."""
+
+    exit_code: int
+    took_s: float
+    interrupted: bool
+    halt: Halt | None
+
+
+async def run_batch(
+    plan: Plan, environ: Mapping[str, str], board: Board, clock: Clock | None = None
+) -> Ending:
+    """Do what was planned.
+
+    Raises:
+        StoreUnusable: the database cannot be used.
+    """
+    clock = clock or SystemClock()
+    ignore_sigio()
+    async with open_house(plan.config, environ, clock, kind="batch", progress=board) as house:
+        return await _Batch(house, plan, board).run()
+
+
+class _Batch:
+    def __init__(self, house: House, plan: Plan, board: Board) -> None:
+        self._house = house
+        self._store = house.store
+        self._clock = house.clock
+        self._plan = plan
+        self._board = board
+        self._scope = f"batch:{house.store.owner}"
+        inboxes = plan.config.inboxes
+        self._inbox_scopes = frozenset(scope_of(inbox) for inbox in inboxes)
+        self._live: frozenset[str] = frozenset()
+        workers = plan.config.daemon.workers
+        self._queue = build_queue(house, (self._scope,), self._on_finished, ahead=workers)
+        self._found: asyncio.Queue[tuple[Item, Hashed]] = asyncio.Queue()
+        self._rested: asyncio.Queue[tuple[Item, StatKey]] = asyncio.Queue()
+        self._waiters: asyncio.TaskGroup | None = None
+        self._folders: dict[bytes, OnceIntake] = {}
+        self._coming = len(plan.items)  # files that have neither a job nor a result yet
+        self._open: dict[str, Item] = {}
+        self._followed: dict[str, Item] = {}
+        self._early: dict[str, tuple[Outcome, Finished]] = {}  # ended before they were noted here
+        self._over = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._abort = asyncio.Event()
+        self._status_due = asyncio.Event()
+        self._halt: Halt | None = None
+        self._began = self._clock.monotonic()
+        self._stuck_since: float | None = None
+        self._redo_since: float | None = None
+
+    async def run(self) -> Ending:
+        """Run to the end."""
+        with self._signals():
+            if self._plan.wishes.redo:
+                self._redo_since = await self._store.redo_begin(self._plan.wishes.fingerprint())
+            await self._look_around()
+            await self._store.resume()
+            self._check_over()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    await self._go(group)
+            except BaseExceptionGroup as errors:
+                raise _first(errors) from errors
+            if self._plan.wishes.redo and not self._left():
+                await self._store.redo_end(self._plan.wishes.fingerprint())
+        self._close_books()
+        took_s = self._clock.monotonic() - self._began
+        return Ending(self._exit_code(), took_s, self._stop.is_set(), self._halt)
+
+    async def _go(self, group: asyncio.TaskGroup) -> None:
+        aside = [
+            group.create_task(self._warm(), name="batch.warm"),
+            group.create_task(self._take_in(), name="batch.intake"),
+            group.create_task(self._keep_status(), name="batch.status"),
+            group.create_task(self._tick(), name="batch.tick"),
+            group.create_task(self._listen(), name="batch.listen"),
+        ]
+        work = group.create_task(self._queue.run(self._house.handler), name="batch.queue")
+        await _first_of(self._over, self._stop)
+        await self._drain(work)
+        for task in aside:
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S if self._stop.is_set() else None):
+                while await self._house.keeper.catch_up((self._scope,)):
+                    pass
+
+    async def _drain(self, work: asyncio.Task[None]) -> None:
+        """Let what has been sent come back, and begin nothing new."""
+        self._board.stopping = self._stop.is_set()
+        self._board.before_sending = self._queue.release
+        self._queue.drain()
+        for job in self._queue.in_work:
+            self._let_go(job)
+        grace_s = self._plan.config.daemon.shutdown_grace_s
+        aborted = asyncio.ensure_future(self._abort.wait())  # noqa: TID251 - ends right below
+        await asyncio.wait({work, aborted}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        aborted.cancel()
+        if not work.done():
+            work.cancel()
+        await asyncio.wait({work})
+
+    def _let_go(self, job: str) -> None:
+        item = self._board.item_of(job)
+        if item is None or item.stage not in (Stage.TRANSCRIBING, Stage.WRITING):
+            self._queue.release(job)
+
+    async def _warm(self) -> None:
+        """Do ahead what the first request needs; what is wrong with it, the first job says."""
+        names = {item.origin.settings.engines[0].name for item in self._plan.items if not _has_text(item)}
+        if not names:
+            return
+        with contextlib.suppress(Fault):
+            await self._house.media.warm()
+        for name in names:
+            with contextlib.suppress(Fault):
+                await self._house.engines[name].warm()
+
+    # -- taking in -----------------------------------------------------------------------------------
+
+    async def _take_in(self) -> None:
+        by_root: dict[bytes, list[Item]] = {}
+        for item in self._plan.items:
+            by_root.setdefault(item.ref.root, []).append(item)
+        async with contextlib.AsyncExitStack() as stack:
+            for root, items in by_root.items():
+                folder = OnceIntake(root, self._clock, settle_s=self._plan.settle_s[root])
+                try:
+                    self._folders[root] = await stack.enter_async_context(folder)
+                except OSError as error:
+                    for item in items:
+                        self._end(item, Result.WAITING, reason=error.strerror or "the folder is gone")
+            async with asyncio.TaskGroup() as group:
+                self._waiters = group
+                group.create_task(self._claim())
+                for _ in range(_HASHERS):
+                    group.create_task(self._hash())
+                for root, folder in self._folders.items():
+                    group.create_task(self._look_at(folder, by_root[root]))
+
+    async def _look_at(self, folder: OnceIntake, items: list[Item]) -> None:
+        known = [item for item in items if self._known_sha(item, item.ref.stat)]
+        for item in known:
+            sha256 = self._known_sha(item, item.ref.stat) or ""
+            await self._found.put((item, Hashed(item.ref.stat, sha256)))
+        rest = [item for item in items if not self._known_sha(item, item.ref.stat)]
+        for start in range(0, len(rest), LOOKS_AT_ONCE):
+            group = rest[start : start + LOOKS_AT_ONCE]
+            verdicts = await folder.look([item.ref.rel for item in group])
+            for item, verdict in zip(group, verdicts, strict=True):
+                if isinstance(verdict, Settling):
+                    self._settle_soon(item, verdict)
+                else:
+                    await self._judged(item, verdict)
+
+    def _known_sha(self, item: Item, stat: StatKey) -> str | None:
+        former = former_of(item, stat, None)
+        return None if former is None else former.sha256
+
+    def _settle_soon(self, item: Item, settling: Settling | None) -> None:
+        assert self._waiters is not None  # noqa: S101
+        self._board.at(item, "settling")
+        self._waiters.create_task(self._settle(item, settling))
+
+    async def _settle(self, item: Item, settling: Settling | None) -> None:
+        folder = self._folders[item.ref.root]
+        await self._judged(item, await folder.settle(item.ref.rel, settling, self._patient))
+
+    def _patient(self) -> bool:
+        """Whether a file that is still being written is waited for."""
+        others = bool(self._open or self._followed)
+        return others or self._clock.monotonic() - self._began < _PATIENCE_S
+
+    async def _judged(self, item: Item, verdict: Rests | Refused | Left | Hashed) -> None:
+        if isinstance(verdict, Rests):
+            await self._rested.put((item, verdict.stat))
+        elif isinstance(verdict, Hashed):
+            await self._found.put((item, verdict))
+        elif isinstance(verdict, Left):
+            result = Result.GROWING if verdict.reason == "growing" else Result.VANISHED
+            self._end(item, result, reason=_LEFT.get(verdict.reason, verdict.reason))
+        else:
+            ref = FileRef(item.ref.root, item.ref.rel, verdict.stat)
+            claim = await self._store.refuse(self._origin(item), ref, self._clock.now(), verdict.fault)
+            self._status_due.set()
+            self._end(item, Result.FAILED, await self._store.job(claim.job))
+
+    async def _hash(self) -> None:
+        while True:
+            item, stat = await self._rested.get()
+            self._board.at(item, "hashing")
+            folder = self._folders[item.ref.root]
+            verdict = await folder.identify(item.ref.rel, stat, self._patient)
+            self._board.at(item, "")
+            await self._judged(item, verdict)
+
+    async def _claim(self) -> None:
+        """Take what was found, as many files in one commit as have come together."""
+        while True:
+            group = [await self._found.get()]
+            while len(group) < _GROUP and not self._found.empty():
+                group.append(self._found.get_nowait())
+            wanted = [await self._wanted(item, hashed) for item, hashed in group]
+            taken = await self._store.take(wanted, self._live)
+            faultpoints.reach("batch.taken")
+            for (item, _), one in zip(group, taken, strict=True):
+                await self._taken(item, one.job, one.how)
+            self._queue.wake()
+            self._check_over()
+
+    async def _wanted(self, item: Item, hashed: Hashed) -> Take:
+        now = self._clock.now()
+        ref = FileRef(item.ref.root, item.ref.rel, hashed.stat)
+        former = former_of(item, hashed.stat, hashed.sha256)
+        present: frozenset[str] = frozenset()
+        if former is not None:
+            places = outputs_wanted(item, former)
+            there = await self._folders[item.ref.root].present(list(places.values()))
+            present = frozenset(format for format, here in zip(places, there, strict=True) if here)
+        return Take(
+            self._origin(item),
+            Found(ref, hashed.sha256, now, now, item.flags),
+            priority=int(item.about_s * 10),
+            present=present,
+            redo_since=self._redo_since,
+            remember=item.inboxed,
+        )
+
+    def _origin(self, item: Item) -> Origin:
+        return Origin(self._scope, item.origin.inbox, item.origin.settings)
+
+    async def _taken(self, item: Item, job: str, how: Taking) -> None:
+        self._board.at(item, "")
+        self._board.taken(item, job)
+        if how is Taking.ALREADY:
+            self._end(item, Result.ALREADY, await self._store.job(job))
+            return
+        self._coming -= 1
+        if how is Taking.FOLLOW:
+            self._followed[job] = item
+            self._board.at(item, "elsewhere")
+            return
+        item.rendered = how is Taking.RENDER
+        self._open[job] = item
+        early = self._early.pop(job, None)
+        if early is not None:
+            self._heard(item, *early)
+
+    # -- what happens to jobs ------------------------------------------------------------------------
+
+    async def _on_finished(self, outcome: Outcome, finished: Finished) -> None:
+        job = finished.job
+        self._status_due.set()
+        if finished.released:
+            self._queue.wake()
+        item = self._open.get(job.id)
+        if item is None:
+            self._early[job.id] = outcome, finished
+        else:
+            self._heard(item, outcome, finished)
+
+    def _heard(self, item: Item, outcome: Outcome, finished: Finished) -> None:
+        job = finished.job
+        if isinstance(outcome, Retry):
+            text = f"{_name(item)}: {outcome.message} Again in {outcome.after_s:.0f} s."
+            self._board.say(Event(text, "warning", item))
+        if isinstance(outcome, LookAgain) and not self._stop.is_set():
+            del self._open[job.id]
+            self._coming += 1
+            self._settle_soon(item, None)
+        elif job.state.final:
+            self._end(item, result_of(job.state), job)
+        else:
+            self._board.at(item, "")
+
+    def _end(self, item: Item, result: Result, job: Job | None = None, reason: str = "") -> None:
+        if item.job is not None and (item.job in self._open or item.job in self._followed):
+            self._open.pop(item.job, None)
+            self._followed.pop(item.job, None)
+        elif item.result is None:
+            self._coming -= 1
+        self._board.end(item, result, job, reason)
+        self._check_over()
+
+    def _check_over(self) -> None:
+        if not self._coming and not self._open and not self._followed:
+            self._over.set()
+
+    # -- beside the work -----------------------------------------------------------------------------
+
+    async def _keep_status(self) -> None:
+        while True:
+            self._status_due.clear()
+            while await self._house.keeper.catch_up((self._scope,)):
+                pass
+            behind = await self._store.status_behind((self._scope,))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STATUS_S if behind else None):
+                    await self._status_due.wait()
+
+    async def _listen(self) -> None:
+        """Obey commands that concern work of this process."""
+        seen = await self._store.last_command()
+        while True:
+            await self._clock.sleep(1.0)
+            for command in await self._store.commands(seen):
+                seen = command.id
+                if command.command == "cancel":
+                    self._queue.cancel(command.argument)
+                self._queue.wake()
+
+    async def _tick(self) -> None:
+        buried_at = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(_TICK_S)
+            if self._clock.monotonic() - buried_at > _BURY_S:
+                buried_at = self._clock.monotonic()
+                await self._store.bury_dead()
+                await self._look_around()
+            self._board.engines = tuple(await self._store.engines())
+            await self._follow()
+            if not self._queue.in_work:
+                await self._take_stock()
+            else:
+                self._stuck_since, self._board.waits = None, ""
+
+    async def _look_around(self) -> None:
+        """Find out whether a daemon works on the inboxes."""
+        self._live = self._inbox_scopes if await self._store.daemon_works() else frozenset()
+
+    async def _follow(self) -> None:
+        """See how jobs fare that others work on."""
+        for job_id, item in list(self._followed.items())[:_GROUP]:
+            job = await self._store.job(job_id)
+            if job is None:
+                self._end(item, Result.CANCELLED, reason="its job was forgotten")
+            elif job.state.final:
+                self._end(item, result_of(job.state), job)
+            elif job.state is JobState.QUEUED and not self._is_elsewhere(job):
+                del self._followed[job_id]
+                self._coming += 1
+                await self._found.put((item, Hashed(job.source.stat, job.sha256 or "")))
+            elif job.state is JobState.SETTLING:
+                del self._followed[job_id]
+                self._coming += 1
+                self._settle_soon(item, None)
+
+    def _is_elsewhere(self, job: Job) -> bool:
+        return job.scope in self._live or (job.scope.startswith("batch:") and job.scope != self._scope)
+
+    async def _take_stock(self) -> None:
+        """Nothing is in work: see whether anything can come of waiting."""
+        for job_id, item in list(self._open.items())[:_GROUP]:  # others may have acted on our jobs
+            job = await self._store.job(job_id)
+            if job is None:
+                self._end(item, Result.CANCELLED, reason="its job was forgotten")
+            elif job.state.final:
+                self._end(item, result_of(job.state), job)
+            elif job.scope != self._scope:
+                del self._open[job_id]
+                self._followed[job_id] = item
+        waits = await self._store.waits(self._scope)
+        if any(wait.reason == "original" for wait in waits):
+            self._queue.wake()
+        now = self._clock.monotonic()
+        self._stuck_since = self._stuck_since if self._stuck_since is not None else now
+        halt = decide_halt(waits, now - self._stuck_since)
+        self._board.waits = halt.text if halt is not None else ""
+        if halt is not None and halt.final and not self._queue.in_work and not self._coming:
+            self._halt = halt
+            self._over.set()
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def _left(self) -> int:
+        return sum(1 for item in self._plan.items if item.result is None)
+
+    def _close_books(self) -> None:
+        for item in self._plan.items:
+            if item.result is None:
+                self._board.end(item, Result.WAITING)
+
+    def _exit_code(self) -> int:
+        counts = self._board.counts
+        if self._stop.is_set():
+            return EXIT_INTERRUPTED
+        if counts.get(Result.WAITING) or counts.get(Result.GROWING):
+            return EXIT_TRY_LATER
+        bad = (Result.FAILED, Result.PARTIAL, Result.CANCELLED, Result.VANISHED)
+        return EXIT_FAILED if any(counts.get(result) for result in bad) else 0
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, self._told_to_stop)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _told_to_stop(self) -> None:
+        if self._stop.is_set():
+            self._abort.set()
+            self._board.say(Event("Stopping at once.", "warning"))
+            return
+        self._stop.set()
+        self._board.say(
+            Event("Stopping: what has been sent is awaited; Ctrl-C once more stops at once.", "warning")
+        )
+
+
+_LEFT = {
+    "vanished": "it was removed before it could be read",
+    "lost": "its folder was removed before it could be read",
+    "link": "it is a link; name the file itself",
+    "folder": "it is a folder",
+    "left_out": "its folder holds a .tnfdignore",
+    "growing": "somebody still writes to it",
+}
+
+
+def _has_text(item: Item) -> bool:
+    former = former_of(item, item.ref.stat, None)
+    return former is not None and former.transcribed
+
+
+def _name(item: Item) -> str:
+    return for_terminal(item.ref.rel)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = {asyncio.ensure_future(event.wait()) for event in events}  # noqa: TID251 - end right below
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,107 @@
+"""One engine: is it installed, is there a key, does its server answer, know the model, and for how long."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from tnfd.config import Config, EngineConfig, base_url_of, secret_of
+from tnfd.doctor.finding import Finding, Hangs, Mark, within
+from tnfd.doctor.server import Fetch, Reply
+from tnfd.engines.profiles import OPENAI_URL, host_of, is_private_host
+from tnfd.errors import ConfigError
+
+_LIBRARIES = {"sphinx": "pocketsphinx", "whisper": "faster_whisper"}
+_RETIRED = datetime(2027, 2, 26, tzinfo=UTC)  # openai 3.54, types/audio_model.py
+_RETIRING = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
+_NOTHING = "nothing is transcribed by this engine until then"
+_ASK_S = 5.0
+_LISTED = 5
+
+
+def check_engine(
+    engine: EngineConfig, config: Config, environ: Mapping[str, str], now: datetime, ask: Fetch
+) -> Iterator[Finding]:
+    """Everything about one engine. ``ask`` gets the server's list of models."""
+    area = f"engine {engine.name}"
+    if engine.type != "openai":
+        yield _installed(area, engine.type)
+        return
+    url = base_url_of(engine, environ) or OPENAI_URL
+    own = _is_openai(url)
+    try:
+        secret = secret_of(engine, environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding(area, Mark.FAIL, problem.message, _NOTHING, "tnfd config check")
+        return
+    if secret is not None:
+        yield Finding(area, Mark.OK, f"the key comes from {secret.source}")
+    elif own or engine.api_key_env or engine.api_key_file:
+        what = f"no key: ${engine.api_key_env} is empty" if engine.api_key_env else "no key"
+        mend = "read -rs OPENAI_API_KEY && export OPENAI_API_KEY   # or api_key_file in the configuration"
+        yield Finding(area, Mark.FAIL, what, _NOTHING, mend)
+        return
+    if own:
+        yield from _retiring(area, engine.model, now)
+    if config.privacy.local_only and not is_private_host(host_of(url) or ""):
+        why = "local_only keeps everything on private addresses"
+        yield Finding(area, Mark.FAIL, f"{url} is not a private address", why, "tnfd config show")
+        return
+    key = None if secret is None else secret.reveal()
+    try:
+        reply = within(2 * _ASK_S, lambda: ask(f"{url.rstrip('/')}/models", key, _ASK_S))
+    except Hangs:
+        reply = Reply(0, f"no answer within {2 * _ASK_S:.0f} s")
+    yield _answered(area, engine.model, url, reply, own=own)
+
+
+def _installed(area: str, engine_type: str) -> Finding:
+    library = _LIBRARIES[engine_type]
+    if importlib.util.find_spec(library) is not None:
+        return Finding(area, Mark.OK, f"{library} is installed")
+    return Finding(
+        area, Mark.FAIL, f"{library} is not installed", _NOTHING, f"pip install 'tnfd[{engine_type}]'"
+    )
+
+
+def _is_openai(url: str) -> bool:
+    host = host_of(url) or ""
+    return host == "openai.com" or host.endswith(".openai.com")
+
+
+def _retiring(area: str, model: str, now: datetime) -> Iterator[Finding]:
+    if not any(model == name or model.startswith(f"{name}-") for name in _RETIRING):
+        return
+    mend = 'set model = "gpt-transcribe", then: tnfd config check'
+    if now < _RETIRED:
+        why = "requests fail from that day on; gpt-transcribe gives no times, so plan for subtitles"
+        yield Finding(area, Mark.WARN, f"OpenAI shuts {model} down on {_RETIRED:%Y-%m-%d}", why, mend)
+    else:
+        yield Finding(area, Mark.FAIL, f"OpenAI has shut {model} down on {_RETIRED:%Y-%m-%d}", _NOTHING, mend)
+
+
+def _answered(area: str, model: str, url: str, reply: Reply, *, own: bool) -> Finding:
+    if reply.status == 0:
+        mend = f"curl -sS -m 5 {url.rstrip('/')}/models"
+        return Finding(area, Mark.FAIL, f"{url} cannot be reached: {reply.reason}", _NOTHING, mend)
+    if reply.status in (401, 403):
+        what = f"{url} refuses the key ({reply.status})" if own else f"{url} wants a key ({reply.status})"
+        return Finding(area, Mark.FAIL, what, _NOTHING, "put a valid key in place, then: tnfd doctor")
+    if reply.status // 100 == 3:
+        why = "redirects are never followed: they would carry the key to another host"
+        return Finding(
+            area, Mark.FAIL, f"{url} redirects elsewhere", why, "write the final address into base_url"
+        )
+    if reply.status != 200 or reply.models is None:
+        why = "it may transcribe all the same; if it does not, base_url may lack its /v1"
+        what = f"{url} answers, but has no list of models ({reply.status})"
+        return Finding(area, Mark.WARN, what, why, "tnfd config show")
+    if model in reply.models:
+        return Finding(area, Mark.OK, f"{url} answers and has {model}")
+    named = ", ".join(reply.models[:_LISTED]) or "none"
+    more = f" and {len(reply.models) - _LISTED} more" if len(reply.models) > _LISTED else ""
+    what = f"{url} does not list {model}" + ("" if own else f", but {named}{more}")
+    why = _NOTHING if own else "some servers take models that they do not list, others refuse every request"
+    return Finding(area, Mark.FAIL if own else Mark.WARN, what, why, "set model in the engine's section")
