@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from tnfd.model import ChunkResult, Cut, EngineChoice, FileRef, Job, JobSettings, StatKey, Transcript
+from tnfd.ports.after import AfterStore
 from tnfd.ports.claims import Found, Origin
 from tnfd.ports.clock import Clock
 from tnfd.ports.ledger import Ask, Granted, Ledger, Refused
@@ -41,6 +42,9 @@ class AnyStore(
     IntakeStore, QueueStore, WorkStore, StatusStore, ViewStore, ControlStore, Ledger, Protocol
 ):  # fmt: skip
     """All ports that a backend stands behind."""
+
+    @property
+    def after(self) -> AfterStore: ...
 
     async def __aenter__(self) -> Self: ...
 

@@ -6,7 +6,6 @@ loop turns. Owns the socket file; knows nothing of what stands in the status.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -14,7 +13,10 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 NAME = "daemon.sock"
 _LONGEST_ANSWER_BYTES = 4 << 20
@@ -40,6 +42,7 @@ async def serve(state_dir: Path, answer: Callable[[], Awaitable[dict[str, Any]]]
     Raises:
         OSError: the socket cannot be made.
     """
+    import asyncio  # who only asks needs no event loop
 
     async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

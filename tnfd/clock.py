@@ -5,7 +5,6 @@ Wall time is for people and for the database; everything that measures a span us
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -23,4 +22,6 @@ class SystemClock:
 
     async def sleep(self, delay_s: float) -> None:
         """Sleep for ``delay_s`` seconds."""
+        import asyncio  # short commands only ask for the time
+
         await asyncio.sleep(delay_s)

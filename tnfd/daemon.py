@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
@@ -38,7 +39,8 @@ EXIT_INTERRUPTED = 130
 _LOOK_S = 0.9  # commands are seen within a second
 _STATUS_S = 1.0  # while some job's status file is behind
 _AFTER_S = 0.2  # at least, until what was put off is tried again
-_BURY_S = 30.0
+_BURY_S = 60.0
+_LAST_WORD_S = 3.0  # for the status files of what has just ended
 _STALE_S = 120.0  # a heart that has not beaten for this long
 
 
@@ -64,7 +66,8 @@ class _Daemon:
         self._house = house
         self._clock = house.clock
         self._scopes = tuple(scope_of(inbox) for inbox in house.config.inboxes)
-        self._queue = build_queue(house, self._scopes, self._on_finished)
+        self._serving = set(self._scopes)  # less those whose folder is lost: their jobs could only wait
+        self._queue = build_queue(house, self._serving, self._on_finished)
         self._intakes = {
             scope_of(inbox): build_intake(house, inbox, self._on_claimed) for inbox in house.config.inboxes
         }
@@ -76,10 +79,12 @@ class _Daemon:
         self._after_due = {scope: asyncio.Event() for scope in self._scopes}
         house.mover.look = self._look
         self._exit = 0
+        self._seen = 0  # the newest command that was carried out
         self._since = self._clock.now()
 
     async def run(self) -> int:
         """Run all services until stopped."""
+        self._seen = await self._house.store.last_command()
         await self._tidy()
         with self._signals():
             inboxes = [Service(scope, self._watch(scope, intake)) for scope, intake in self._intakes.items()]
@@ -100,8 +105,13 @@ class _Daemon:
     async def _tidy(self) -> None:
         """What an earlier process left: paused engines are probed at once, scratch of finished work goes."""
         await self._house.store.resume()
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Remove encoded audio that nobody is going to send. Listed first: what comes later is somebody's."""
+        entries = await asyncio.to_thread(lambda: list(self._house.scratch.iterdir()))
         needed = {f"t{number}" for number in await self._house.store.open_transcriptions()}
-        for entry in self._house.scratch.iterdir():
+        for entry in entries:
             if entry.name not in needed:
                 await asyncio.to_thread(shutil.rmtree, entry, ignore_errors=True)
 
@@ -132,17 +142,32 @@ class _Daemon:
 
     async def _listen(self) -> None:
         """Carry out commands; now and then look for processes that died."""
-        seen = await self._house.store.last_command()
         buried_at = self._clock.monotonic()
         while True:
-            for command in await self._house.store.commands(seen):
-                seen = command.id
+            for command in await self._house.store.commands(self._seen):
+                self._seen = command.id
                 await self._obey(command.command, command.argument)
             if self._clock.monotonic() - buried_at > _BURY_S:
                 buried_at = self._clock.monotonic()
                 if await self._house.store.bury_dead():
                     self._queue.wake()
+                await self._sweep()
+            await self._hold_lost()
             await self._clock.sleep(_LOOK_S)
+
+    async def _hold_lost(self) -> None:
+        """Keep the jobs of a lost inbox waiting, and say so, instead of trying each now and then."""
+        lost = {scope for scope, intake in self._intakes.items() if intake.state.state == "lost"}
+        serving = set(self._scopes) - lost
+        for scope in self._serving - serving:
+            await self._house.store.hold_scope(scope)
+        for scope in serving - self._serving:
+            await self._house.store.release_scope(scope)
+        if serving != self._serving:
+            self._serving.clear()
+            self._serving.update(serving)
+            self._queue.wake()
+            self._status_due.set()
 
     async def _obey(self, command: str, argument: str) -> None:
         _log.info("control", command=command, argument=argument)
@@ -200,13 +225,20 @@ class _Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await _first(self._supervisor.ended("queue"), self._abort.wait())
+        self._house.store.hurry()
         self._supervisor.end("queue")
         await self._supervisor.ended("queue")
         faultpoints.reach("daemon.drained")
+        self._supervisor.end("status-files", *(f"after {scope}" for scope in self._scopes))
+        await self._supervisor.ended("status-files")  # it must not write something older after the last word
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_S):  # a share that hangs does not keep the process
+                await _first(self._last_words(), self._abort.wait())
+        self._supervisor.end("controls", "beacon")
+
+    async def _last_words(self) -> None:
         while await self._house.keeper.catch_up(self._scopes):
             pass
-        self._supervisor.end(*(f"after {scope}" for scope in self._scopes))
-        self._supervisor.end("controls", "status-files", "beacon")
 
     def _on_claimed(self) -> None:
         self._queue.wake()
@@ -315,7 +347,9 @@ class _Daemon:
                 loop.remove_signal_handler(number)
 
     def _told_to_stop(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
+        if number == signal.SIGHUP and not sys.stderr.isatty():
+            _log.warning("daemon.signal", signal="SIGHUP", reason="a restart reads the configuration anew")
+        elif self._stop.is_set():
             _log.warning("daemon.aborting", signal=number.name)
             self._abort.set()
         else:

@@ -55,9 +55,11 @@ def _masked(value: object) -> object:
 
 
 def _console(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-    """``16:02:11 info  job.finished  file=talk.mp3 took_s=3.1``; control characters are escaped."""
+    """``16:02:11 info  job.finished  file=talk.mp3 took_s=3.1 job=01J``; control characters are escaped."""
     at, level, name = event.pop("timestamp"), event.pop("level"), event.pop("event")
     trace = "\n".join(map(_visible, event.pop("exception", "").split("\n")))
+    if (job := event.pop("job", None)) is not None:
+        event["job"] = job  # people know files; the long id comes last
     pairs = " ".join(f"{key}={_plain(value)}" for key, value in event.items() if value is not None)
     line = f"{at} {level:<7} {name:<16} {pairs}".rstrip()
     return f"{line}\n{trace}" if trace else line

@@ -16,6 +16,7 @@ import structlog
 from tnfd.errors import StoreUnusable
 from tnfd.ports.clock import Clock
 from tnfd.rules.backoff import full_jitter_s
+from tnfd.through import through
 
 _log = structlog.get_logger("tnfd.supervise")
 
@@ -43,6 +44,8 @@ class Supervisor:
         self._clock = clock
         self._crashes: deque[float] = deque()
         self._draining = False
+        self._closing = False
+        self._ending: set[str] = set()  # what end() was called for
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def drain(self) -> None:
@@ -53,7 +56,8 @@ class Supervisor:
         """Cancel services, each once."""
         for name in names:
             task = self._tasks.get(name)
-            if task is not None and not task.done() and not task.cancelling():
+            if task is not None and not task.done() and name not in self._ending:
+                self._ending.add(name)
                 task.cancel()
 
     async def ended(self, name: str) -> None:
@@ -68,12 +72,26 @@ class Supervisor:
             TooManyCrashes: more than 5 crashes within 60 s, or a service that must not be restarted crashed.
             StoreUnusable: the database is gone; restarting a part cannot mend that.
         """
+        for service in services:
+            self._tasks[service.name] = asyncio.create_task(self._keep(service), name=service.name)
         try:
-            async with asyncio.TaskGroup() as group:
-                for service in services:
-                    self._tasks[service.name] = group.create_task(self._keep(service), name=service.name)
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
+            pending = set(self._tasks.values())
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+        finally:
+            self._closing = True
+            await through(self._close())
+
+    async def _close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            done, _ = await asyncio.wait(self._tasks.values())
+            for task in done:
+                if not task.cancelled():
+                    task.exception()  # the first one is raised; the others were logged
 
     async def _keep(self, service: Service) -> None:
         attempt = 0
@@ -83,28 +101,32 @@ class Supervisor:
             try:
                 await service.run()
             except asyncio.CancelledError as error:
-                if _is_cancelled() and not self._draining:
+                if self._closing or (not self._is_ending(service) and _is_cancelled()):
                     raise
                 crash = error
             except Exception as error:
                 if (unusable := _unusable(error)) is not None:
                     raise unusable from error
                 crash = error
-            if self._was_to_end(service, crash):
+            if self._closing or self._was_to_end(service, crash):
                 return
+            _forget_cancels()
             attempt = 1 if self._clock.monotonic() - started > WINDOW_S else attempt + 1
             self._count(service, crash)
             await self._clock.sleep(full_jitter_s(attempt, 0.2, 10.0, 1.0))
+
+    def _is_ending(self, service: Service) -> bool:
+        return self._draining or service.name in self._ending
 
     def _was_to_end(self, service: Service, crash: BaseException | None) -> bool:
         """Log how a service ended; True if it need not run again."""
         if isinstance(crash, Exception):
             _log.error("service.crashed", service=service.name, exc_info=crash)
-            return _is_cancelled() or (self._draining and service.restart)
-        if not self._draining:
+            return service.name in self._ending or (self._draining and service.restart)
+        if not self._is_ending(service):
             reason = "it returned" if crash is None else "it cancelled itself"
             _log.error("service.crashed", service=service.name, reason=reason)
-        return self._draining
+        return self._is_ending(service)
 
     def _count(self, service: Service, crash: BaseException | None) -> None:
         now = self._clock.monotonic()
@@ -120,6 +142,13 @@ class Supervisor:
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _forget_cancels() -> None:
+    """Before Python 3.13 the parent of a TaskGroup whose child crashed counts as cancelled for ever."""
+    task = asyncio.current_task()
+    while task is not None and task.uncancel():
+        pass
 
 
 def _unusable(error: BaseException) -> StoreUnusable | None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tnfd.outputs.local import LocalOutputs
 from tnfd.pipeline.adopt import Adopter
 from tnfd.pipeline.after import Mover
 from tnfd.pipeline.deliver import Deliverer
+from tnfd.pipeline.existing import ExistingTranscripts
 from tnfd.pipeline.fate import RetryPolicy
 from tnfd.pipeline.files import FileThreads
 from tnfd.pipeline.gate import Gate
@@ -56,6 +57,7 @@ class House:
     keeper: StatusKeeper
     scratch: Path
     mover: Mover
+    existing: ExistingTranscripts
 
 
 def scope_of(inbox: InboxConfig) -> str:
@@ -154,15 +156,15 @@ async def open_house(
         movers = FileThreads(clock)  # of their own: a large file on its way to another disk takes its time
         stack.push_async_callback(movers.close)
         mover = Mover(store.after, outputs, movers)
-        keeper = StatusKeeper(
-            store, outputs, files, clock, instance=socket.gethostname(), busy=mover.in_work
+        keeper = StatusKeeper(store, outputs, files, clock, instance=socket.gethostname(), busy=mover.in_work)
+        engines, existing = rack.configured, ExistingTranscripts(store, outputs, files)
+        yield House(
+            config, clock, store, engines, media, transcriber, handler, keeper, scratch, mover, existing
         )
-        engines = rack.configured
-        yield House(config, clock, store, engines, media, transcriber, handler, keeper, scratch, mover)
 
 
 def build_queue(
-    house: House, scopes: tuple[str, ...], on_finished: OnFinished, *, ahead: int = 0
+    house: House, scopes: Collection[str], on_finished: OnFinished, *, ahead: int = 0
 ) -> EmbeddedQueue:
     """The embedded queue: ``workers`` files at work, and ``ahead`` more being prepared or written.
 
@@ -208,5 +210,6 @@ def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None
         existing=inbox.existing,
         skip_dirs=tuple(os.path.normpath(os.fsencode(folder)) for folder in skip),
     )
-    claims = StoreClaims(house.store, root, on_claimed)
+    existing = house.existing.of if inbox.skip_existing_outputs else None
+    claims = StoreClaims(house.store, root, on_claimed, existing)
     return InboxIntake(Origin(scope_of(inbox), inbox.name, settings), root, options, claims, house.clock)

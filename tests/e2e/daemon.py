@@ -1,7 +1,7 @@
-"""Drives the real `tnfd` process: starts it, reads its log, waits for facts, sends signals, collects its end.
+"""Drives the real `tnfd` process: starts it, reads its log, waits for facts, signals, collects its end.
 
-All waiting of the end-to-end tests is here, bounded, and by condition. A `Site` is one user's world: a home, a
-configuration, inboxes, a state folder.
+All waiting of the end-to-end tests is here, bounded, and by condition. A `Site` is one user's world: a home,
+a configuration, inboxes, a state folder.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BUGS = frozenset({"service.crashed", "job.bug"})
 
 
 async def until(fact: Callable[[], T | None], what: str = "", timeout_s: float = PATIENCE_S) -> T:
-    """Return what `fact()` returns once that is true; raise AssertionError if it does not become so in time."""
+    """Return what `fact()` returns once that is true; AssertionError if it does not become so in time."""
     limit = asyncio.get_running_loop().time() + timeout_s
     while not (found := fact()):
         if asyncio.get_running_loop().time() > limit:
@@ -100,7 +100,7 @@ class Site:
         self.home = base / "home"
         self._staging = base / "staging"
         for folder in (self.inbox, self.home, self._staging):
-            folder.mkdir()
+            folder.mkdir(parents=True)
         self._drops = 0
         self.configure()
 
@@ -246,7 +246,12 @@ class Daemon:
         ]
 
     async def until(
-        self, fact: Callable[[], T | None], what: str = "", timeout_s: float = PATIENCE_S, *, lives: bool = True
+        self,
+        fact: Callable[[], T | None],
+        what: str = "",
+        timeout_s: float = PATIENCE_S,
+        *,
+        lives: bool = True,
     ) -> T:
         """As `until`, but with the log in the message, and at once if the daemon ends (with `lives`)."""
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import signal
 import struct
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.daemon import Daemon, Site, permissions_can_bind, sha256, tone, until
+from tests.e2e.daemon import Daemon, Site, permissions_can_bind, sha256, tone
 from tests.integration import media_files as make
 from tnfd.errors import CODES
 from tnfd.testing.api_server import ApiServer
@@ -26,7 +21,6 @@ from tnfd.testing.behaviours import (
     SERVER_ERROR,
     Behaviour,
     Hang,
-    Ok,
     Reset,
     Status,
 )

@@ -182,14 +182,15 @@ async def test_one_broken_file_stops_no_other(site: Site, server: ApiServer, thr
     assert errors["broken.mp3"]["code"] == "media.not_media"
     assert errors["empty.mp3"]["code"] == "media.empty"
     assert found["totals"]["failed"] == 2
-    assert "broken.mp3: The content is not audio" in ran.err
+    assert "failed: broken.mp3: The content is not audio" in ran.err
+    assert "broken.mp3 (media.not_media)\n" in ran.err
     assert errors["broken.mp3"]["hint"] in ran.err
 
 
 async def test_options_become_settings(site: Site, server: ApiServer, three: list[Path]) -> None:
     ran = await batch(
-        site, three[0], "--format", "txt,json", "--language", "de", "--prompt", "a talk", "--keywords", "Ada,Bob",
-        "--model", "whisper-large", "--concurrency", "2", "--json",
+        site, three[0], "--format", "txt,json", "--language", "de", "--prompt", "a talk",
+        "--keywords", "Ada,Bob", "--model", "whisper-large", "--concurrency", "2", "--json",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     (request,) = server.requests
@@ -304,7 +305,8 @@ async def test_redo_pays_again_and_an_interrupted_redo_only_for_the_rest(
     server.always = behaviours.Ok(text="third")
     ran = await batch(site, site.inbox, "--redo", "--json")
     assert ran.code == 0, ran.err
-    assert sorted(results(ran).values()) == ["already_done", "done", "done"]
+    # The first was paid before the kill; its outputs may have been on disk by then, or not.
+    assert sorted(results(ran).values())[-2:] in (["done", "done"], ["done", "rendered"])
     assert len(server.requests) == 10
     assert (await batch(site, site.inbox, "--redo")).code == 0
     assert len(server.requests) == 13
@@ -435,8 +437,9 @@ async def test_two_batches_share_the_work(site: Site, server: ApiServer, three: 
 async def test_a_refused_key_ends_it_soon_and_nothing_fails(
     site: Site, server: ApiServer, three: list[Path]
 ) -> None:
+    site.configure(engine={"api_key_env": "KEY"})
     server.always = behaviours.BAD_KEY
-    ran = await batch(site, site.inbox, "--json")
+    ran = await batch(site, site.inbox, "--json", env={"KEY": "sk-wrong"})
     assert ran.code == 75
     assert set(results(ran).values()) == {"waiting"}
     assert "refused the API key" in checked(ran)["halted"]["reason"]

@@ -187,19 +187,3 @@ async def test_what_is_at_work_is_not_forgotten(site: Site, server: ApiServer) -
         assert (await site.tnfd("forget", talk)).code == 0
         await daemon.event("control", command="forget")
     assert [entry.name for entry in (site.state / "scratch").iterdir()] == []
-
-
-async def test_a_file_cancelled_while_it_arrives_is_not_taken_when_it_is_whole(
-    site: Site, server: ApiServer
-) -> None:
-    site.configure(inbox={"settle_s": 12.0})
-    async with site.daemon() as daemon:
-        talk = site.drop("talk.wav")
-        # A settling file is shown once it has been quiet for a while, or grows for long.
-        await daemon.until(lambda: site.state_of(talk) == "settling", timeout_s=40)
-        assert (await site.tnfd("cancel", talk)).code == 0
-        await daemon.event("file.settled", timeout_s=40)
-        other = site.drop("other.wav", seed=1)
-        await daemon.final(site, other, timeout_s=40)
-        assert site.state_of(talk) == "cancelled"
-    assert len(server.requests) == 1

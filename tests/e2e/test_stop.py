@@ -179,7 +179,9 @@ async def test_a_closed_log_does_not_end_it(site: Site, server: ApiServer) -> No
 async def test_a_corrupt_database_ends_it_with_a_sentence(site: Site, server: ApiServer) -> None:
     async with site.daemon():
         pass
-    assert sorted(path.name for path in site.state.glob("tnfd.sqlite3*")) == ["tnfd.sqlite3"]  # one file, whole
+    assert sorted(path.name for path in site.state.glob("tnfd.sqlite3*")) == [
+        "tnfd.sqlite3"
+    ]  # one file, whole
     (site.state / "tnfd.sqlite3").write_bytes(b"this is not a database, " * 1000)
     ran = await command("run", "--config", site.config, env=site.environ())
     assert ran.code == 1

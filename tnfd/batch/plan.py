@@ -15,13 +15,14 @@ from tnfd.batch.targets import Target, anchored, find_targets
 from tnfd.batch.wishes import Setting, Wishes
 from tnfd.clock import SystemClock
 from tnfd.config import Config, EngineConfig, base_url_of, resolve_settings
+from tnfd.errors import Fault
 from tnfd.intake.look import stat_key
 from tnfd.intake.scan import SLICE, Entry, Walk
 from tnfd.model import FileRef, JobState, StatKey
 from tnfd.ports.batch import Former
 from tnfd.ports.claims import Origin
 from tnfd.root import Root
-from tnfd.rules.estimate import estimate_audio_s
+from tnfd.rules.estimate import HEAD_BYTES, TELLING, estimate_audio_s
 from tnfd.rules.ignore import Ignore, NameRules, decide_name
 from tnfd.rules.profile import profile_of
 from tnfd.wiring import build_engine, read_formers, scope_of
@@ -118,10 +119,29 @@ def _survey(plan: Plan, target: Target, state_dir: bytes) -> None:
                 plan.ignored.append((os.path.join(target.root, rel), taken.reason))
             elif st is not None:
                 found[rel] = Entry(rel, stat_key(st), taken.flags)
+        heads = {rel: _head(root, rel) for rel in found if _extension(rel) in TELLING}
     for rel, entry in found.items():
-        about_s = estimate_audio_s(os.fsdecode(rel), entry.stat.size_bytes)
+        about_s = estimate_audio_s(os.fsdecode(rel), entry.stat.size_bytes, heads.get(rel, b""))
         ref = FileRef(target.root, rel, entry.stat)
         plan.items.append(Item(ref, origin, about_s, target.inbox is not None, entry.flags))
+
+
+def _extension(rel: bytes) -> str:
+    return os.fsdecode(rel).rpartition(".")[2].lower()
+
+
+def _head(root: Root, rel: bytes) -> bytes:
+    """The first bytes of a file; empty where it cannot be read, which intake will say."""
+    try:
+        fd, _ = root.open_source(rel)
+    except Fault:
+        return b""
+    try:
+        return os.read(fd, HEAD_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def _match(plan: Plan) -> None:

@@ -163,13 +163,13 @@ def _places(plan: Plan, board: Board) -> Iterator[str]:
 def _trouble(item: Item) -> list[str]:
     job = item.final
     if job is not None and job.error is not None:
-        return [f"{_path(item)}: {job.error.message} [{job.error.code}]", f"  {job.error.hint}"]
+        head = f"{item.result}: {_path(item)} ({job.error.code})"
+        return [head, f"  {job.error.message}", f"  {job.error.hint}"]
+    head = f"{item.result}: {_path(item)}"
     if item.result is Result.PARTIAL and job is not None:
-        return [
-            f"{_path(item)}: {len(job.gaps)} stretches are missing",
-            "  Run the same command to fill them.",
-        ]
-    return [f"{_path(item)}: {item.reason or item.result}"]
+        missing = "a stretch is" if len(job.gaps) == 1 else f"{len(job.gaps)} stretches are"
+        return [head, f"  {missing} missing; the same command tries them again."]
+    return [head, f"  {item.reason}"] if item.reason else [head]
 
 
 def _path(item: Item) -> str:

@@ -64,7 +64,8 @@ async def run_batch(
     """
     clock = clock or SystemClock()
     ignore_sigio()
-    async with open_house(plan.config, environ, clock, kind="batch", progress=board) as house:
+    adopt = not plan.wishes.redo  # what is to be done again is not taken for done
+    async with open_house(plan.config, environ, clock, kind="batch", progress=board, adopt=adopt) as house:
         return await _Batch(house, plan, board).run()
 
 

@@ -10,11 +10,16 @@ from typer.core import TyperGroup
 
 from tnfd import __version__
 from tnfd.cli import batch, config, daemon, demo, doctor, init, jobs, pauses, status, work
+from tnfd.cli.light import lighten
 from tnfd.cli.options import EXIT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TRY_LATER, complain
 
 
 class _Commands(TyperGroup):
     """Typer's own answer to an aborted prompt is exit code 1."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        lighten(self)
 
     def invoke(self, ctx: Any) -> Any:
         try:

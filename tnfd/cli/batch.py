@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as jsonlib
 import os
 import sys
@@ -217,7 +218,8 @@ async def _shown(plan: Plan, board: Board, clock: Any) -> Ending:
 
 
 def _say(line: str) -> None:
-    typer.echo(_encodable(line), err=True)
+    with contextlib.suppress(OSError):  # nobody listens; that is no reason not to work
+        typer.echo(_encodable(line), err=True)
 
 
 def _encodable(line: str) -> str:

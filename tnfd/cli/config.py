@@ -25,7 +25,12 @@ def register(app: typer.Typer) -> None:
 
 
 def check(config: ConfigOption = None) -> None:
-    """Name every mistake in the configuration, with file and line (exit 78), or say that there is none."""
+    """Name every mistake in the configuration, with file and line.
+
+    Exit code 0: there is none; 78: there are some.
+
+    Example: tnfd config check --config ~/tnfd.toml
+    """
     from tnfd.config.advice import warnings_of
     from tnfd.errors import ConfigError
 
@@ -40,14 +45,24 @@ def check(config: ConfigOption = None) -> None:
 
 
 def show(config: ConfigOption = None) -> None:
-    """Print the effective configuration as TOML, each value with its source; keys are masked."""
+    """Print what holds as TOML, each value with its source.
+
+    Keys are masked.
+
+    Example: tnfd config show
+    """
     from tnfd.config.show import effective_toml
 
     typer.echo(effective_toml(load_or_exit(config, places=False), os.environ), nl=False)
 
 
 def path(config: ConfigOption = None) -> None:
-    """Print the path of the configuration file; works on a broken one too."""
+    """Print the path of the configuration file.
+
+    Works on a broken one, too.
+
+    Example: tnfd config path
+    """
     from tnfd.config.places import find_file, home_config
     from tnfd.errors import ConfigError
 

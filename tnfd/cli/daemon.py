@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Coroutine
+from typing import Any, NoReturn
 
 import typer
 
@@ -38,8 +41,15 @@ def run(config: ConfigOption = None) -> None:
     from tnfd.supervise import TooManyCrashes
 
     try:
-        code = asyncio.run(run_daemon(loaded, os.environ))
+        asyncio.run(_run_and_leave(run_daemon(loaded, os.environ)))
     except TooManyCrashes as error:
         complain(f"tnfd: {error}; the log above says why")
-        code = EXIT_FAILED
-    raise typer.Exit(code)
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+async def _run_and_leave(daemon: Coroutine[Any, Any, int]) -> NoReturn:
+    """Leave right after the daemon has: the interpreter would wait for threads that hang on a share."""
+    code = await daemon
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo() -> None:
-    """Show the whole thing: a spoken sample, the real daemon, the embedded engine; no key, no network.
+    """Transcribe a spoken sample, without key or network.
 
     Needs the extra: pip install 'tnfd[sphinx]'
     """

@@ -68,7 +68,7 @@ def line_of(item: Item) -> str:
     name = for_terminal(item.ref.rel)
     job = item.final
     if job is not None and job.error is not None:
-        return f"{item.result}: {name}: {job.error.message} [{job.error.code}]"
+        return f"{item.result}: {name}: {job.error.message}"
     if item.result in (Result.DONE, Result.DUPLICATE, Result.PARTIAL):
         cost = f", {dollars(item.cost_usd)}" if item.cost_usd else ""
         return f"{item.result}: {name} ({hours(item.length_s)}{cost})"

@@ -39,7 +39,7 @@ class LiveView:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._began: float | None = None
 
@@ -126,10 +126,8 @@ class LiveView:
         bar.add_column(no_wrap=True)
         left_s = board.left_s()
         passed = stopwatch(now - (self._began or now))
-        words = [
-            _span(board.ended_s, total_s),
-            passed if left_s is None else f"{passed} + {stopwatch(left_s)}",
-        ]
+        words = [_span(board.ended_s, total_s), passed]
+        words += [] if left_s is None else [f"ETA {stopwatch(left_s)}"]
         if board.cost_usd:
             words.append(dollars(board.cost_usd))
         bar.add_row(

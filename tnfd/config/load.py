@@ -5,6 +5,7 @@ Owns the way from flag, environment and file to one checked ``Config``. Changes 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,7 @@ def _build(
         file=document.file,
     )
     _check_names(reading, config)
+    _check_after(reading, config)
     if places:
         reading.report_findings(overlaps(config))
         reading.report_findings(folders(config))
@@ -168,6 +170,17 @@ def _named(inboxes: Sequence[InboxConfig]) -> tuple[InboxConfig, ...]:
         taken.add(name)
         named.append(replace(inbox, name=name))
     return tuple(named)
+
+
+def _check_after(reading: Reading, config: Config) -> None:
+    """What failed must not lie among what is done."""
+    for index, inbox in enumerate(config.inboxes):
+        same = os.path.normpath(inbox.done_dir) == os.path.normpath(inbox.failed_dir)
+        if inbox.after == "move" and same:
+            key = f"inbox[{index}].failed_dir"
+            given = reading.chosen.get(key) or reading.chosen.get(f"inbox[{index}].done_dir")
+            if given is not None:
+                reading.report(given, f'done_dir and failed_dir are one folder, "{inbox.failed_dir}"; use two')
 
 
 def _check_names(reading: Reading, config: Config) -> None:

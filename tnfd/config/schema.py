@@ -264,7 +264,6 @@ def _whisper(value: str) -> str | None:
 # ignored; whoever builds one deletes its row.
 NOT_YET: dict[str, Callable[[Any], str | None]] = {
     "inbox.engine": _more_than_one,
-    "inbox.skip_existing_outputs": _other_than(False),
     "inbox.speakers": _other_than("off"),
     "engine.type": _whisper,
     "engine.requests_per_minute": _other_than(0.0),

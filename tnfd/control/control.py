@@ -16,7 +16,7 @@ from tnfd.model import HistoryEntry, Job, JobState
 from tnfd.ports.clock import Clock
 from tnfd.rules.names import name_base64, printable
 from tnfd.rules.status import status_object
-from tnfd.store import commands, database, holds, ledger, views, work
+from tnfd.store import database, views
 
 if TYPE_CHECKING:
     from tnfd.control.redo import RedoPlan
@@ -126,6 +126,8 @@ class Control:
 
     def engine_names(self) -> list[str]:
         """Engines that can be paused: those of the configuration, then others that have been used."""
+        from tnfd.store import ledger
+
         used = [] if self._connection is None else ledger.engines(self._connection, self.clock.now())
         return list(dict.fromkeys((*self.config.engines, *(engine.name for engine in used))))
 
@@ -133,6 +135,8 @@ class Control:
 
     def retry(self, jobs: Sequence[Job]) -> list[Dealt]:
         """Queue jobs anew, failures counted from zero."""
+        from tnfd.store import work
+
         done = []
         with self._writing() as connection:
             for job in jobs:
@@ -144,6 +148,8 @@ class Control:
 
     def cancel(self, jobs: Sequence[Job]) -> list[Dealt]:
         """Take jobs out of the work; a running daemon ends the request of one that is running."""
+        from tnfd.store import commands
+
         done = []
         with self._writing() as connection:
             for job in jobs:
@@ -159,6 +165,8 @@ class Control:
 
         A running or settling job is left as it is.
         """
+        from tnfd.store import commands
+
         done: list[Dealt] = []
         dropped: list[int] = []
         with self._writing() as connection:
@@ -174,6 +182,8 @@ class Control:
 
     def redo(self, plan: RedoPlan) -> list[Dealt]:
         """Queue what was planned for fresh transcriptions; copies of one content share one."""
+        from tnfd.store import commands
+
         done = []
         begun: set[int] = set()
         with self._writing() as connection:
@@ -190,6 +200,8 @@ class Control:
 
     def pause(self, engine: str | None = None) -> bool:
         """Let no new request start, of one engine or at all; False: that is so already."""
+        from tnfd.store import holds
+
         with self._writing() as connection:
             added = holds.put(connection, engine or holds.ALL, self._now)
             self._post(connection, "pause", engine or "")
@@ -197,6 +209,8 @@ class Control:
 
     def resume(self, engine: str | None = None) -> Resumed:
         """End pauses by command, and have engines probed at once that are paused by their failures."""
+        from tnfd.store import holds, ledger
+
         with self._writing() as connection:
             lifted = holds.lift(connection, engine)
             probed = ledger.resume(connection, engine, self.clock.now())

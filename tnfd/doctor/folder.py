@@ -65,7 +65,7 @@ def _watched(area: str, inbox: InboxConfig, mount: Mount, live: dict[str, Any] |
         what = f"watched by events on {kind}"
         why = 'files that other machines put there may be found late; watch = "auto" scans instead'
         return Finding(area, Mark.WARN, what, why, "tnfd config show")
-    return Finding(area, Mark.OK, f"watched by {mode} on {kind}" + (f": {why}" if " " in why else ""))
+    return Finding(area, Mark.OK, f"watched by {mode} on {kind}" + ("" if why in kind else f": {why}"))
 
 
 def _existing(folder: Path) -> Path:

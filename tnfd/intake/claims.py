@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 import structlog
@@ -14,16 +15,24 @@ from tnfd.ports.claims import Found, Origin
 from tnfd.ports.store import IntakeStore
 from tnfd.rules.names import for_terminal
 
+Existing = Callable[[Origin, Found], Awaitable[str]]  # the name of a foreign transcript, or empty
+
 _log = structlog.get_logger("tnfd.intake")
 
 
 class StoreClaims:
-    """See ``ports.claims.Claims``; one for each root. ``wake`` is called after each commit."""
+    """See ``ports.claims.Claims``; one for each root. ``wake`` is called after each commit.
 
-    def __init__(self, store: IntakeStore, root: bytes, wake: Callable[[], None]) -> None:
+    ``existing``: files for which it gives a name are left alone.
+    """
+
+    def __init__(
+        self, store: IntakeStore, root: bytes, wake: Callable[[], None], existing: Existing | None = None
+    ) -> None:
         self._store = store
         self._root = root
         self._wake = wake
+        self._existing = existing
 
     async def known(self, root: bytes) -> dict[bytes, StatKey]:
         """See the port."""
@@ -35,6 +44,7 @@ class StoreClaims:
 
     async def claim(self, origin: Origin, found: Sequence[Found]) -> None:
         """See the port."""
+        found = await self._without_existing(origin, found)
         claims = await self._store.claim(origin, found)
         faultpoints.reach("intake.claimed")
         for one, claim in zip(found, claims, strict=True):
@@ -47,6 +57,23 @@ class StoreClaims:
                 size_bytes=one.ref.stat.size_bytes,
             )
         self._wake()
+
+    async def _without_existing(self, origin: Origin, found: Sequence[Found]) -> Sequence[Found]:
+        """Leave files alone that have a transcript which tnfd did not write, where that is asked for."""
+        if self._existing is None:
+            return found
+        wanted = []
+        for one in found:
+            name = await self._existing(origin, one)
+            if name:
+                await self._store.leave(one.ref, f"{name} was there")
+                _log.info(
+                    "file.ignored", file=for_terminal(one.ref.rel), inbox=origin.inbox,
+                    reason="has a transcript", name=for_terminal(os.fsencode(name)),
+                )  # fmt: skip
+            else:
+                wanted.append(one)
+        return wanted
 
     async def refuse(self, origin: Origin, ref: FileRef, seen_at: datetime, fault: Fault) -> None:
         """See the port."""

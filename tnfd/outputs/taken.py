@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from tnfd.outputs.write import fault_of_write, list_names
-from tnfd.ports import Clock
+from tnfd.ports.clock import Clock
 from tnfd.rules.names import fold
 
 _FOLDERS = 8  # remembered at once

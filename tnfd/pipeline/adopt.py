@@ -67,7 +67,7 @@ class Adopter:
         return Adopted(found.outputs, adoption_of(status), status.flags, found.state)
 
     async def _is_foreign(self, lease: Lease, status: ForeignStatus) -> bool:
-        """Whether another tnfd wrote it; what this one has written says nothing that the store does not know."""
+        """Whether another tnfd wrote it; of what this one has written, the store knows more."""
         known = await self._store.job(status.job)
         again = lease.job.adopted is not None and status.state is not JobState.PARTIAL
         return known is None or (known.id == lease.job.id and again)

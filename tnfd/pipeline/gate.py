@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from tnfd.through import through
 
 _log = structlog.get_logger("tnfd.gate")
 
+_LEAST_USD = 0.001  # some request may cost this little
 _POLL_S = 0.2  # slots that another process frees are not announced
 _PATIENCE_S = 5.0  # shorter waits are waited with the worker in hand
 
@@ -79,6 +81,19 @@ class Gate:
         self._said_budget: str | None = None
         self._owed: list[_End] = []  # ends that the ledger could not write down
 
+    async def expect(self, engine: Engine, *, job: str, inbox: str) -> None:
+        """Ask before preparing a recording whether it could be sent at all; full slots do not count.
+
+        Raises:
+            MustWait: it could not, for a while.
+        """
+        paid = engine.capabilities.usd_per_minute > 0
+        ask = Ask(engine.name, job, inbox, 0.0, _LEAST_USD if paid else 0.0, sys.maxsize)
+        answer = await self._ledger.refusal(ask)
+        if answer is not None and self._wait_s(answer) is None:
+            self._say(answer)
+            raise MustWait(Waiting(_REASON[answer.why], answer.until, answer.detail))
+
     @contextlib.asynccontextmanager
     async def request(self, engine: Engine, *, job: str, inbox: str, audio_s: float) -> AsyncIterator[Ticket]:
         """Wait for permission, hold the slot while the request runs, book its end.
@@ -101,7 +116,9 @@ class Gate:
             except Fault as fault:
                 cost = ticket.paid_usd if fault.maybe_paid or ticket.cost_usd is not None else 0.0
                 closed = await self._leave(ask, granted, cost, fault)
-                if closed.down and fault.fate is Fate.ATTEMPT:
+                # What may have been paid counts against the file even while the engine is down: a file that
+                # always times out would else be paid again at each probe, without end.
+                if closed.down and fault.fate is Fate.ATTEMPT and not fault.maybe_paid:
                     raise Fault("engine.down", fault.message) from fault
                 raise
             except BaseException:

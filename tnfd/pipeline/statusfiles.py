@@ -88,7 +88,8 @@ class StatusKeeper:
                 await self._files.run(place.root, self._sweep, place, job.id)
             self._swept.add(job.id)
         if action is StatusAction.WRITE:
-            sha256 = await self._write(job, place)
+            with contextlib.suppress(SourceVanished):  # nowhere to write it any more
+                sha256 = await self._write(job, place)
         elif action is StatusAction.REMOVE:
             name = await self._name_of(job, place)
             with contextlib.suppress(SourceVanished):  # its folder left with it

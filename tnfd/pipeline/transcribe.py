@@ -82,7 +82,11 @@ class Transcriber:
 
     async def _transcribe(self, lease: Lease) -> Transcript:
         engine, choice = await self._engine(lease)
-        cuts, media, samples = await beside(self._prepared(lease, engine), engine.warm())
+        if (
+            not lease.transcription.cuts_complete
+        ):  # encoded audio that cannot be sent would only fill the disk
+            await self._gate.expect(engine, job=lease.job.id, inbox=lease.job.inbox)
+        cuts, media, samples = await beside(self._prepared(lease, engine), _warm(engine))
         self._progress.measured(lease.job.id, samples / SAMPLE_RATE_HZ)
         self._waits(lease, len(lease.transcription.results), len(cuts))
         async with self._workers:
@@ -238,6 +242,12 @@ class Transcriber:
             )
             faultpoints.reach("work.chunk_saved")
         return result
+
+
+async def _warm(engine: Engine) -> None:
+    """An engine that cannot work says so again when it is asked, where the ledger hears it and pauses it."""
+    with contextlib.suppress(Fault):
+        await engine.warm()
 
 
 def _close_all(fds: list[int]) -> None:

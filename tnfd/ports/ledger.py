@@ -88,6 +88,10 @@ class Ledger(Protocol):
         """Ask to send one request."""
         ...
 
+    async def refusal(self, ask: Ask) -> Refused | None:
+        """Why this request could not be sent now; None: it could. Reserves nothing."""
+        ...
+
     async def close(self, reservation: int, *, cost_usd: float, fault: Fault | None) -> Closed:
         """End a request: what it cost (0 where it was certainly not paid), and how it failed."""
         ...

@@ -97,6 +97,14 @@ class IntakeStore(Protocol):
         """End the first scan below a root: remember these files without making jobs."""
         ...
 
+    async def leave(self, ref: FileRef, why: str) -> None:
+        """Remember a finished file without making a job; one that was settling is cancelled."""
+        ...
+
+    async def reserved(self, folder: bytes, folded: Collection[str]) -> frozenset[str]:
+        """Those of these names in a folder that belong to jobs."""
+        ...
+
 
 class QueueStore(Protocol):
     """What a queue needs."""

@@ -5,6 +5,7 @@ Deciding "keep" is always right; anything else only where nothing of the recordi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ def decide_after(
     if settings.after == "keep":
         return Keep("configured")
     if state is JobState.FAILED:
-        return Move(settings.failed_dir.encode()) if settings.after == "move" else Keep("it failed")
+        return Move(os.fsencode(settings.failed_dir)) if settings.after == "move" else Keep("it failed")
     if state not in (JobState.DONE, JobState.DUPLICATE):
         return Keep(f"it is {state}")
     if said := [flag for flag in flags if flag not in HARMLESS_FLAGS]:
@@ -59,5 +60,5 @@ def decide_after(
     if missing := [name for name in settings.formats if name not in intact]:
         return Keep(f"not found as it was written: {', '.join(missing)}")
     if settings.after == "move":
-        return Move(settings.done_dir.encode())
+        return Move(os.fsencode(settings.done_dir))
     return Keep("the work of another tnfd") if adopted else Delete()

@@ -13,6 +13,22 @@ _BY_EXTENSION = {extension: bits for bits, names in _BITS_PER_S.items() for exte
 _VIDEO = 2_500_000
 
 
-def estimate_audio_s(name: str, size_bytes: int) -> float:
-    """Guess the seconds of audio in a recording; off by a factor of two either way is usual."""
+HEAD_BYTES = 64
+TELLING = frozenset({"wav", "flac"})  # extensions of files whose first HEAD_BYTES say how long they are
+
+
+def estimate_audio_s(name: str, size_bytes: int, head: bytes = b"") -> float:
+    """Guess the seconds of audio in a recording; off by a factor of two either way is usual.
+
+    With the first bytes of a WAV or FLAC in its usual form there is no need to guess.
+    """
+    if head[:4] == b"RIFF" and head[8:16] == b"WAVEfmt " and len(head) >= 32:
+        bytes_per_s = int.from_bytes(head[28:32], "little")
+        if bytes_per_s:
+            return size_bytes / bytes_per_s
+    if head[:4] == b"fLaC" and len(head) >= 26:
+        packed = int.from_bytes(head[18:26], "big")  # rate: 20 bits, 8 others, samples: 36 (RFC 9639, 8.2)
+        rate_hz, samples = packed >> 44, packed & (1 << 36) - 1
+        if rate_hz and samples:
+            return samples / rate_hz
     return size_bytes * 8 / _BY_EXTENSION.get(name.rpartition(".")[2].lower(), _VIDEO)

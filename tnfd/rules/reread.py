@@ -20,7 +20,7 @@ class _Malformed(Exception):
 
 
 def parse_transcript(data: bytes, *, sha256: str) -> Transcript | None:
-    """Return the transcript of the recording with this hash; None for anything that is not whole and sound."""
+    """Return the transcript of the recording with this hash; None for what is not whole and sound."""
     try:
         whole = json.loads(data)
         if not isinstance(whole, dict) or whole.get("schema") != SCHEMA:

@@ -32,7 +32,8 @@ def formers(connection: sqlite3.Connection, folder: bytes) -> dict[bytes, list[F
     for row in connection.execute(
         "SELECT j.*, t.state AS t_state, t.created_at FROM job AS j"
         " JOIN transcription AS t ON t.id = j.transcription"
-        " WHERE j.path > ? AND j.path < ? AND j.sha256 IS NOT NULL AND j.left_at IS NULL ORDER BY j.rowid DESC",
+        " WHERE j.path > ? AND j.path < ? AND j.sha256 IS NOT NULL AND j.left_at IS NULL"
+        " ORDER BY j.rowid DESC",
         (low, high),
     ):
         found.setdefault(row["path"], []).append(
@@ -136,7 +137,8 @@ def _forget_text(connection: sqlite3.Connection, transcription: int, job_id: str
     connection.execute("DELETE FROM chunk WHERE transcription = ?", (transcription,))
     connection.execute(
         "UPDATE transcription SET state = 'open', owner_job = ?, engine = NULL, encoding = NULL,"
-        " cuts_complete = 0, samples = NULL, transcript = NULL, created_at = ?, finished_at = NULL"
+        " cuts_complete = 0, samples = NULL, transcript = NULL, summary = NULL, created_at = ?,"
+        " finished_at = NULL"
         " WHERE id = ?",
         (job_id, now, transcription),
     )

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from tnfd.errors import StoreUnusable
-from tnfd.store.writer import translate
+from tnfd.store.sqlerror import translate
 
 FILE_NAME = "tnfd.sqlite3"
 _BUSY_TIMEOUT_S = 10.0  # the command line is a second writer

@@ -46,7 +46,8 @@ def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: flo
         "SELECT * FROM job WHERE path = ? AND left_at IS NULL ORDER BY rowid DESC",
         (ref.path,),
     ):
-        if row["state"] == JobState.SETTLING:
+        refused = row["state"] == JobState.FAILED and row["sha256"] is None
+        if row["state"] == JobState.SETTLING or refused:  # a refused file that is whole now
             open_job = open_job or row
         elif (row["sha256"], row["size_bytes"]) == (found.sha256, ref.stat.size_bytes) or _given_up(row, ref):
             same = same or row
@@ -55,7 +56,7 @@ def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: flo
         # never re-transcribe by themselves.
         if open_job is not None:
             connection.execute("DELETE FROM job WHERE id = ?", (open_job["id"],))
-            jobs.touch(connection, same["id"], now)  # the status file on disk speaks of the one that went
+        jobs.touch(connection, same["id"], now)  # the status file on disk may speak of another content
         jobs.refresh_stat(connection, same["id"], ref.stat)
         connection.execute("UPDATE job SET sha256 = ? WHERE id = ?", (found.sha256, same["id"]))
         _take_over(connection, origin, ref, same)
@@ -218,6 +219,15 @@ def gone(connection: sqlite3.Connection, root: bytes, rels: Sequence[bytes], now
             jobs.move(connection, job_id, JobState.VANISHED, now, "vanished", "")
             ids.append(job_id)
     return ids
+
+
+def leave(connection: sqlite3.Connection, ref: FileRef, why: str, now: float) -> None:
+    """Remember a finished file that is nobody's business; a job that shows it settling ends."""
+    remember(connection, ref)
+    job_id = _open_job(connection, ref.path)
+    if job_id is not None:
+        jobs.refresh_stat(connection, job_id, ref.stat)
+        jobs.move(connection, job_id, JobState.CANCELLED, now, "ignored", why)
 
 
 def first_start(connection: sqlite3.Connection, root: bytes) -> bool:

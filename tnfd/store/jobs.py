@@ -20,7 +20,6 @@ from tnfd.model import (
 from tnfd.rules.states import check_move
 from tnfd.store import holds, records
 
-
 ENDED = frozenset({JobState.DONE, JobState.DUPLICATE, JobState.FAILED})  # after may act on these
 
 
@@ -103,7 +102,7 @@ def wait(connection: sqlite3.Connection, job_id: str, waiting: Waiting) -> None:
 
 
 _SELECT = """
-SELECT j.*, t.owner_job, t.engine AS t_engine, t.media, t.transcript, t.audio_s, t.requests,
+SELECT j.*, t.owner_job, t.engine AS t_engine, t.media, t.summary, t.audio_s, t.requests,
        t.uploaded_bytes, t.cost_usd, t.sha256 AS t_sha256, o.root AS o_root, o.rel AS o_rel,
        (SELECT count(*) FROM chunk AS c WHERE c.transcription = t.id) AS chunks_total,
        (SELECT count(*) FROM chunk AS c WHERE c.transcription = t.id AND c.result IS NOT NULL) AS chunks_done
@@ -138,11 +137,11 @@ def get(connection: sqlite3.Connection, job_id: str) -> Job | None:
 
 def _job(row: sqlite3.Row, outputs: tuple[OutputFile, ...]) -> Job:
     state = JobState(row["state"])
-    transcript: Transcript | None = records.load_transcript(row["transcript"])
+    summary: Transcript | None = records.load_transcript(row["summary"])
     duplicate = row["duplicate_of"]
     flags = tuple(json.loads(row["flags"]))
     adopted = records.load_adoption(row["adopted"])
-    written = (adopted or transcript) if state.final else None
+    written = (adopted or summary) if state.final else None
     return Job(
         id=row["id"],
         scope=row["scope"],

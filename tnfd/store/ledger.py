@@ -10,7 +10,7 @@ import math
 import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from tnfd.errors import CODES, Fate, Fault
 from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refusal, Refused, Spent
@@ -36,7 +36,26 @@ def reserve(
 ) -> Granted | Refused:
     """Grant or refuse one request."""
     connection.execute("INSERT OR IGNORE INTO engine (name) VALUES (?)", (ask.engine,))
+    refused = refusal(connection, ask, budget, now)
+    if refused is not None:
+        return refused
+    (probe,) = connection.execute(
+        "SELECT paused_at IS NOT NULL FROM engine WHERE name = ?", (ask.engine,)
+    ).fetchone()
+    cursor = connection.execute(
+        "INSERT INTO reservation (engine, owner, job, inbox, at, day, audio_s, estimate_usd, probe)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (ask.engine, owner, ask.job, ask.inbox, now.timestamp(), day_of(now), ask.audio_s, ask.estimate_usd,
+         probe),
+    )  # fmt: skip
+    return Granted(int(cursor.lastrowid or 0), bool(probe))
+
+
+def refusal(connection: sqlite3.Connection, ask: Ask, budget: Budget, now: datetime) -> Refused | None:
+    """Why this request could not be sent now, if it could not; changes nothing."""
     engine = connection.execute("SELECT * FROM engine WHERE name = ?", (ask.engine,)).fetchone()
+    if engine is None:
+        return _held(connection, ask.engine) or _over_budget(connection, ask.estimate_usd, budget, now)
     at, probe = now.timestamp(), engine["paused_at"] is not None
     if (refused := _held(connection, ask.engine)) is not None:
         return refused
@@ -53,15 +72,7 @@ def reserve(
     ).fetchone()
     if in_flight >= ask.max_concurrency:
         return Refused(Refusal.FULL, None, f"{in_flight} requests in flight")
-    refused = _over_budget(connection, ask.estimate_usd, budget, now)
-    if refused is not None:
-        return refused
-    cursor = connection.execute(
-        "INSERT INTO reservation (engine, owner, job, inbox, at, day, audio_s, estimate_usd, probe)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (ask.engine, owner, ask.job, ask.inbox, at, day_of(now), ask.audio_s, ask.estimate_usd, int(probe)),
-    )
-    return Granted(int(cursor.lastrowid or 0), probe)
+    return _over_budget(connection, ask.estimate_usd, budget, now)
 
 
 def _held(connection: sqlite3.Connection, engine: str) -> Refused | None:
@@ -83,12 +94,15 @@ def _over_budget(
         return None
     spent = spent_of(connection, now)
     request = f"the next request may cost ${estimate_usd:.2f}"
+    limits = [limit for limit in (budget.daily_usd, budget.monthly_usd) if limit]
+    if limits and estimate_usd > min(limits):
+        request += ", more than the whole budget: raise it"
     if budget.monthly_usd and spent.month_usd + estimate_usd > budget.monthly_usd + _ROUNDING_USD:
         detail = f"${spent.month_usd:.2f} of ${budget.monthly_usd:.2f} a month are spent, {request}"
-        return Refused(Refusal.BUDGET, next_month(now).astimezone(UTC), detail)
+        return Refused(Refusal.BUDGET, next_month(now), detail)
     if budget.daily_usd and spent.today_usd + estimate_usd > budget.daily_usd + _ROUNDING_USD:
         detail = f"${spent.today_usd:.2f} of ${budget.daily_usd:.2f} a day are spent, {request}"
-        return Refused(Refusal.BUDGET, next_day(now).astimezone(UTC), detail)
+        return Refused(Refusal.BUDGET, next_day(now), detail)
     return None
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 from pathlib import Path
 
 from tnfd.errors import AlreadyRunning
+
+_TRIES, _TRY_S = 20, 0.05
 
 
 class Presence:
@@ -63,7 +66,7 @@ def lock_daemon(state_dir: Path) -> int:
     """
     fd = os.open(state_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(fd)
     except BlockingIOError:
         text = os.pread(fd, 32, 0).strip()
         os.close(fd)
@@ -71,6 +74,18 @@ def lock_daemon(state_dir: Path) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def _take(fd: int) -> None:
+    """Lock for good. Whoever only looks who runs holds it for a moment, so one refusal says little."""
+    for _ in range(_TRIES - 1):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            select.select((), (), (), _TRY_S)
+        else:
+            return
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def daemon_pid(state_dir: Path) -> int | None:

@@ -37,7 +37,8 @@ from tnfd.store import batch, database, intake, ledger, schedule, views, work
 from tnfd.store.after import AfterRows
 from tnfd.store.ledger import Budget
 from tnfd.store.presence import Presence
-from tnfd.store.writer import Writer, translate
+from tnfd.store.sqlerror import translate
+from tnfd.store.writer import Writer
 
 T = TypeVar("T")
 
@@ -80,8 +81,13 @@ class SqliteStore:
             raise
         return self
 
+    def hurry(self) -> None:
+        """Stop waiting for a full disk or a busy database: the process ends."""
+        self._writer.hurry()
+
     async def __aexit__(self, *exc_info: object) -> None:
         """Commit what was handed over and close; leave nothing of this process behind."""
+        self.hurry()
         # Where even this cannot be written, whoever opens the store next finds our lock free and does it.
         with contextlib.suppress(StoreUnusable, Fault):
             await self._writer.run(lambda c: self._bury(c, [self._owner]))
@@ -203,6 +209,14 @@ class SqliteStore:
         """See ``ports.batch.BatchStore``."""
         await self._writer.run(lambda c: batch.redo_end(c, fingerprint))
 
+    async def leave(self, ref: FileRef, why: str) -> None:
+        """See ``ports.store.IntakeStore``."""
+        await self._writer.run(lambda c: intake.leave(c, ref, why, self._now()))
+
+    async def reserved(self, folder: bytes, folded: Collection[str]) -> frozenset[str]:
+        """See ``ports.store.IntakeStore``."""
+        return await self._read(lambda c: views.reserved(c, folder, folded))
+
     # -- queue -------------------------------------------------------------------------------------
 
     async def ready(self, scopes: Collection[str], *, limit: int, without: Collection[str]) -> list[str]:
@@ -226,6 +240,14 @@ class SqliteStore:
     async def reclaim(self) -> list[str]:
         """See ``ports.store.QueueStore``."""
         return await self._writer.run(lambda c: work.reap(c, [self._owner], self._now()))
+
+    async def hold_scope(self, scope: str) -> None:
+        """Let the queued jobs of a lost inbox say why they wait."""
+        await self._writer.run(lambda c: work.hold_scope(c, scope))
+
+    async def release_scope(self, scope: str) -> None:
+        """The inbox is back: its jobs wait no longer for it."""
+        await self._writer.run(lambda c: work.release_scope(c, scope))
 
     # -- work --------------------------------------------------------------------------------------
 
@@ -392,6 +414,10 @@ class SqliteStore:
         return await self._writer.run(
             lambda c: ledger.reserve(c, ask, self._owner, self._budget, self._clock.now())
         )
+
+    async def refusal(self, ask: Ask) -> Refused | None:
+        """See ``ports.ledger.Ledger``."""
+        return await self._read(lambda c: ledger.refusal(c, ask, self._budget, self._clock.now()))
 
     async def close(self, reservation: int, *, cost_usd: float, fault: Fault | None) -> Closed:
         """See ``ports.ledger.Ledger``."""

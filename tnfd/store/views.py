@@ -54,6 +54,16 @@ def outputs(connection: sqlite3.Connection, job_id: str) -> list[tuple[bytes, Ou
     return [(row["folder"], OutputFile(row["format"], row["name"], row["sha256"])) for row in rows]
 
 
+def reserved(connection: sqlite3.Connection, folder: bytes, folded: Collection[str]) -> frozenset[str]:
+    """Those of these names in a folder that belong to jobs."""
+    spelt = {records.plain(name): name for name in folded}
+    rows = connection.execute(
+        "SELECT folded FROM output WHERE folder = ? AND folded IN (SELECT value FROM json_each(?))",
+        (folder, json.dumps([*spelt])),
+    )
+    return frozenset(spelt[row["folded"]] for row in rows)
+
+
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Jobs by state; states without jobs are left out."""
     return dict(connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from tnfd.errors import LeaseLost
@@ -208,8 +209,14 @@ def save_transcript(connection: sqlite3.Connection, lease: Lease, transcript: Tr
     """The text is whole: from here on nothing is ever paid for it again."""
     hold(connection, lease)
     connection.execute(
-        "UPDATE transcription SET transcript = ?, state = ?, finished_at = ? WHERE id = ?",
-        (records.dump(transcript), "partial" if transcript.gaps else "done", now, lease.transcription.id),
+        "UPDATE transcription SET transcript = ?, summary = ?, state = ?, finished_at = ? WHERE id = ?",
+        (
+            records.dump(transcript),
+            records.dump(replace(transcript, text="", segments=())),
+            "partial" if transcript.gaps else "done",
+            now,
+            lease.transcription.id,
+        ),
     )
 
 
@@ -263,7 +270,7 @@ def reserve_status(connection: sqlite3.Connection, job_id: str, folder: bytes, n
     connection.execute(
         "DELETE FROM output WHERE folder = ? AND folded = ? AND format = 'status' AND job IN"
         " (SELECT o.id FROM job AS o JOIN job AS j ON j.path = o.path"
-        "  WHERE j.id = ? AND o.rowid < j.rowid)",  # not by id: a clock may be set back
+        "  WHERE j.id = ? AND o.id <> j.id)",
         (folder, _folded(name), job_id),
     )
     return _reserve(connection, job_id, "status", folder, name)
@@ -447,3 +454,22 @@ def retry(connection: sqlite3.Connection, job_id: str, now: float) -> bool:
         jobs.move(connection, job_id, JobState.QUEUED, now, "retry", "by command")
     connection.execute("UPDATE job SET failures = 0, error = NULL WHERE id = ?", (job_id,))
     return True
+
+
+def hold_scope(connection: sqlite3.Connection, scope: str) -> None:
+    """Give the queued jobs of a lost inbox their reason for waiting."""
+    connection.execute(
+        "UPDATE job SET waiting_reason = 'inbox_lost', waiting_until = NULL, waiting_detail = '',"
+        " not_before = 0, revision = revision + 1"
+        " WHERE scope = ? AND state = 'queued' AND (waiting_reason IS NULL OR waiting_reason = 'inbox_lost')",
+        (scope,),
+    )
+
+
+def release_scope(connection: sqlite3.Connection, scope: str) -> None:
+    """Take that reason away again."""
+    connection.execute(
+        "UPDATE job SET waiting_reason = NULL, waiting_until = NULL, waiting_detail = '', not_before = 0,"
+        " revision = revision + 1 WHERE scope = ? AND state = 'queued' AND waiting_reason = 'inbox_lost'",
+        (scope,),
+    )

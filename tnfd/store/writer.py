@@ -16,27 +16,18 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import structlog
+
 from tnfd import faultpoints
 from tnfd.errors import Fault, StoreUnusable
+from tnfd.store.sqlerror import translate
 
 T = TypeVar("T")
 _GROUP = 200
+_AGAIN_S = 2.0
+_log = structlog.get_logger("tnfd.store")
 
 _Unit = tuple[Callable[[sqlite3.Connection], Any], "concurrent.futures.Future[Any]"]
-
-
-def translate(error: sqlite3.Error) -> Exception:
-    """Say in our words what SQLite said."""
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC")):
-        return Fault("output.disk_full", "state folder")
-    if name.startswith(
-        ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR")
-    ):
-        return StoreUnusable(f"the database cannot be used: {error}")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StoreUnusable("the database is held by another program for too long")
-    return error
 
 
 class Writer:
@@ -48,6 +39,11 @@ class Writer:
         self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._work, name="tnfd-store", daemon=True)
         self._closed = False
+        self._hurry = threading.Event()  # from now on nothing is waited for
+
+    def hurry(self) -> None:
+        """Stop waiting for a full disk or a busy database: fail what cannot be written now."""
+        self._hurry.set()
 
     async def open(self) -> None:
         """Start the thread and connect.
@@ -88,7 +84,7 @@ class Writer:
         self._opened.set_result(None)
         with contextlib.closing(connection):
             while (group := self._take()) is not None:
-                self._commit(connection, group)
+                self._settle(connection, group)
 
     def _take(self) -> list[_Unit] | None:
         first = self._units.get()
@@ -106,10 +102,22 @@ class Writer:
             group.append(unit)
         return group
 
-    @staticmethod
-    def _commit(connection: sqlite3.Connection, group: list[_Unit]) -> None:
+    def _settle(self, connection: sqlite3.Connection, group: list[_Unit]) -> None:
+        """Commit a group; a full disk or a busy database is waited out: no caller loses what it has."""
         # From here on a unit that was not cancelled runs, and nobody but this thread settles its future.
         units = [(unit, done) for unit, done in group if done.set_running_or_notify_cancel()]
+        waited = False
+        while (trouble := self._commit(connection, units, last=self._hurry.is_set())) is not None:
+            if not waited:
+                _log.warning("store.waiting", reason=str(trouble))
+            waited = True
+            self._hurry.wait(_AGAIN_S)
+        if waited:
+            _log.info("store.writes_again")
+
+    @staticmethod
+    def _commit(connection: sqlite3.Connection, units: list[_Unit], *, last: bool) -> Exception | None:
+        """Run the units; return the trouble if they should be run once more (nothing of them is stored)."""
         outcomes: list[tuple[concurrent.futures.Future[Any], Any, BaseException | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -121,14 +129,25 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             failure = translate(error) if isinstance(error, sqlite3.Error) else error
+            if not last and _passes(error, failure):
+                return failure if isinstance(failure, Exception) else None
             for _, done in units:
                 done.set_exception(failure)
-            return
+            return None
         for done, value, failed in outcomes:
             if failed is not None:
                 done.set_exception(failed)
             else:
                 done.set_result(value)
+        return None
+
+
+def _passes(error: BaseException, failure: BaseException) -> bool:
+    """Whether the trouble may pass by itself: no space, or another program that holds the database."""
+    if isinstance(failure, Fault):
+        return failure.code == "output.disk_full"
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return isinstance(error, sqlite3.Error) and name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def _run_one(

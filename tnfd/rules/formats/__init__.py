@@ -6,24 +6,30 @@ recognised by its hash after a crash. Every format marks every gap.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from tnfd.rules.formats import json, md, srt, txt, vtt
 from tnfd.rules.formats.input import RenderInput
+
+if TYPE_CHECKING:
+    RENDERERS: dict[str, Callable[[RenderInput], bytes]]  # by format, which is also the extension
 
 __all__ = ["RENDERERS", "TIMED", "RenderInput", "available"]
 
 TIMED = frozenset({"json", "md", "srt", "vtt"})  # formats that show times, where the engine gives them
-
-RENDERERS: dict[str, Callable[[RenderInput], bytes]] = {
-    "txt": txt.render,
-    "md": md.render,
-    "srt": srt.render,
-    "vtt": vtt.render,
-    "json": json.render,
-}
+_NAMES = ("txt", "md", "srt", "vtt", "json")  # each has a module of its name, with ``render``
 
 
 def available() -> tuple[str, ...]:
     """Return the names of the formats, which are also their extensions."""
-    return tuple(RENDERERS)
+    return _NAMES
+
+
+def __getattr__(name: str) -> Any:
+    # The renderers are a tenth of what a short command would import, and it renders nothing.
+    if name != "RENDERERS":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = {one: importlib.import_module(f"{__name__}.{one}").render for one in _NAMES}
+    globals()[name] = made
+    return made

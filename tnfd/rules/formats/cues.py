@@ -23,11 +23,11 @@ _NAME_COLUMNS = 30  # of a speaker's name inside the text
 # The cost of a cue, on the scale of ``breaks``: what makes one better than another of the same text.
 _CUE = 6.0  # one more of them
 _CUT_OFF = 6.0  # goes on in the next one with a new sentence begun
-_CROWDED = 4.0  # two sentences on two lines, neither ending with one
-_HURRY = 12.0  # a second that is missing for reading
+_CROWDED = 6.0  # two sentences on two lines, neither ending with one
+_HURRY = 3.0  # a second that is missing for reading
 _SHORT = 20.0  # a second that is missing from the shortest
 _SILENCE = 10.0  # a second of silence within
-_ORPHAN, _SMALL = 0.5, 14  # a column that is missing from the smallest that looks like one
+_ORPHAN, _SMALL = 0.3, 14  # a column that is missing from the smallest that looks like one
 _UNEVEN = 8.0  # a full one; the square of what it holds, so that neighbours share their text
 
 

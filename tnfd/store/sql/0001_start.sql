@@ -17,6 +17,7 @@ CREATE TABLE transcription (
     samples        INTEGER,                       -- decoded length at 16 kHz
     bad_packets    INTEGER,
     transcript     TEXT,                          -- JSON
+    summary        TEXT,                          -- the same without text and segments: a list of jobs is quick
     audio_s        REAL    NOT NULL DEFAULT 0,
     requests       INTEGER NOT NULL DEFAULT 0,
     uploaded_bytes INTEGER NOT NULL DEFAULT 0,

@@ -1,0 +1,84 @@
+"""How long the short commands take, from a process's start to its exit, beside a Python that does nothing.
+
+python benchmarks/startup.py [--runs 21] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TARGETS_S = {"--help": 0.15, "--version": 0.15, "status": 0.30}
+_CONFIG = """
+[daemon]
+state_dir = "{folder}/state"
+[[inbox]]
+path = "{folder}"
+[engines.local]
+type = "openai"
+base_url = "http://127.0.0.1:9/v1"
+model = "whisper-1"
+"""
+
+
+def took_s(command: list[str], environ: dict[str, str]) -> float:
+    """Seconds that a command takes; its exit code does not matter (status exits 3 without a daemon)."""
+    began = time.perf_counter()
+    subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Run and print; exit 1 if a target is missed."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    options.add_argument("--runs", type=int, default=21)
+    options.add_argument("--json", type=Path)
+    given = options.parse_args()
+    tnfd = [sys.executable, "-m", "tnfd"]
+    commands = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "--help": [*tnfd, "--help"],
+        "--version": [*tnfd, "--version"],
+        "status": [*tnfd, "status"],
+        "jobs": [*tnfd, "jobs"],
+        "cancel --help": [*tnfd, "cancel", "--help"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    with tempfile.TemporaryDirectory(prefix="tnfd-bench-") as folder:
+        config = Path(folder, "config.toml")
+        config.write_text(_CONFIG.format(folder=folder))
+        environ = {**os.environ, "TNFD_CONFIG": str(config)}
+        subprocess.run([*tnfd, "pause"], env=environ, check=True, capture_output=True)  # makes the database
+        for run in range(given.runs + 1):
+            for name, command in commands.items():  # in turns, so that a busy moment meets them all
+                spent = took_s(command, environ)
+                if run:  # the first run fills the caches
+                    times[name].append(spent)
+    medians = {name: statistics.median(spent) for name, spent in times.items()}
+    report(medians, given.json)
+
+
+def report(medians: dict[str, float], file: Path | None) -> None:
+    """Print the medians beside what they should reach, and as multiples of a Python that does nothing."""
+    bare = medians["python -c pass"]
+    missed = False
+    for name, median in medians.items():
+        target = TARGETS_S.get(name)
+        late = target is not None and median > target
+        missed |= late
+        shown = f"<= {target:.2f} s" if target else ""
+        print(f"{'NOT' if late else 'ok '}  {name:<16} {median:6.3f} s  {shown:<10}  {median / bare:5.1f} x")
+    if file is not None:
+        file.write_text(json.dumps(medians, indent=2) + "\n")
+    sys.exit(missed)
+
+
+if __name__ == "__main__":
+    main()
