@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tnfd.errors import Fault, StoreUnusable
 from tnfd.store.writer import Writer
@@ -32,6 +33,13 @@ def put(text: str) -> Unit:
 def notes(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         return [text for (text,) in connection.execute("SELECT text FROM note ORDER BY rowid")]
+
+
+def damage(path: Path) -> None:
+    """Leave the header and the schema, and spoil the rest."""
+    data = bytearray(path.read_bytes())
+    data[8192:] = b"\xa5" * (len(data) - 8192)
+    path.write_bytes(data)
 
 
 class Busy:
@@ -165,30 +173,75 @@ async def test_caller_that_leaves_in_the_middle_has_done_all(writer: Writer, pat
     assert notes(path) == ["a", "b", "c"]
 
 
-async def test_full_disk_fails_what_is_in_progress_and_nothing_later(writer: Writer, path: Path) -> None:
-    def nearly_full(connection: sqlite3.Connection) -> None:
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {pages + 4}")
+def leave_pages(connection: sqlite3.Connection, pages: int) -> None:
+    """Let the disk have room for so many pages more."""
+    used = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {used + pages}")
 
+
+async def test_full_disk_is_waited_out_and_nobody_loses_anything(
+    writer: Writer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tnfd.store.writer._AGAIN_S", 0.01)
+    tries: list[int] = []
+
+    def large(connection: sqlite3.Connection) -> None:
+        tries.append(len(tries))
+        leave_pages(connection, 4 if len(tries) < 3 else 1000)
+        put("x" * 100_000)(connection)
+
+    with capture_logs() as logs:
+        answers = await group(writer, put("a"), large, put("b"))
+    assert answers == [1, None, 1]
+    assert tries == [0, 1, 2]
+    assert notes(path) == ["a", "x" * 100_000, "b"]
+    assert [entry["event"] for entry in logs] == ["store.waiting", "store.writes_again"]
+
+
+async def test_full_disk_fails_what_is_in_progress_once_time_is_short(writer: Writer, path: Path) -> None:
     await writer.run(put("before"))
-    await writer.run(nearly_full)
-    answers = await group(writer, put("a"), put("x" * 100_000), put("b"))
-    for answer in answers:
+    await writer.run(lambda connection: leave_pages(connection, 4))
+    writer.hurry()
+    for answer in await group(writer, put("a"), put("x" * 100_000), put("b")):
         assert isinstance(answer, Fault)
         assert answer.code == "output.disk_full"
     assert notes(path) == ["before"]
-    await writer.run(put("after"))  # as soon as there is space
+    await writer.run(put("after"))  # there is space for this one
     assert notes(path) == ["before", "after"]
 
 
-async def test_database_that_another_program_holds(writer: Writer, path: Path) -> None:
+async def test_waiting_for_space_ends_when_time_gets_short(writer: Writer) -> None:
+    full = threading.Event()
+
+    def large(connection: sqlite3.Connection) -> None:
+        leave_pages(connection, 4)
+        full.set()
+        put("x" * 100_000)(connection)
+
+    task = asyncio.create_task(writer.run(large))
+    await asyncio.to_thread(full.wait, 20)
+    writer.hurry()
+    with pytest.raises(Fault, match=r"output\.disk_full"):
+        await task
+
+
+async def test_database_that_another_program_holds_is_waited_for(
+    writer: Writer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tnfd.store.writer._AGAIN_S", 0.01)
     with closing(connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreUnusable, match="held by another program"):
-            await writer.run(put("a"))
+        first = asyncio.create_task(writer.run(put("a")))
+        done, _ = await asyncio.wait({first}, timeout=0.3)  # longer than SQLite itself waits here
+        assert not done
         other.execute("ROLLBACK")
-    assert await writer.run(put("b")) == 1
-    assert notes(path) == ["b"]
+        assert await first == 1
+        other.execute("BEGIN IMMEDIATE")
+        writer.hurry()
+        with pytest.raises(StoreUnusable, match="held by another program"):
+            await writer.run(put("b"))
+        other.execute("ROLLBACK")
+    assert notes(path) == ["a"]
 
 
 async def test_short_wait_for_another_program_is_no_error(path: Path) -> None:
@@ -209,9 +262,7 @@ async def test_damaged_file_is_no_unit_s_fault(path: Path) -> None:
     with closing(connect(path)) as connection:
         connection.executemany("INSERT INTO note VALUES (?)", [("x" * 3000 + str(n),) for n in range(200)])
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    data = bytearray(path.read_bytes())
-    data[8192:] = b"\xa5" * (len(data) - 8192)
-    path.write_bytes(data)
+    damage(path)
     writer = Writer(partial(connect, path))
     await writer.open()
     with pytest.raises(StoreUnusable, match="cannot be used"):

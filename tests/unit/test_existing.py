@@ -17,8 +17,8 @@ def beside(
 
 @pytest.mark.parametrize(
     "other",
-    ["talk.txt", "TALK.TXT", "talk.mp3.txt", "talk.srt", "talk.vtt", "talk.ass", "talk.en.srt", "talk.pt-BR.vtt",
-     "talk.eng.forced.srt", "talk.lrc"],
+    ["talk.txt", "TALK.TXT", "talk.mp3.txt", "talk.srt", "talk.vtt", "talk.ass", "talk.en.srt",
+     "talk.pt-BR.vtt", "talk.eng.forced.srt", "talk.lrc"],
 )  # fmt: skip
 def test_known_names_count_whatever_formats_are_asked_for(other: str) -> None:
     assert beside("talk.mp3", other, formats=("json",)) == [fold(other.encode())]

@@ -273,3 +273,28 @@ async def test_dump_tells_where_each_task_waits() -> None:
     assert "forever" in str(entry["waits_at"])
     task.cancel()
     await asyncio.wait({task})
+
+
+async def test_a_service_made_of_tasks_is_restarted_after_a_crash() -> None:
+    # Before Python 3.13 a TaskGroup whose child crashed leaves its parent counting as cancelled.
+    clock = FakeClock()
+    supervisor = Supervisor(clock)
+    runs: list[int] = []
+
+    async def child() -> None:
+        raise ValueError("crashed")
+
+    async def service() -> None:
+        runs.append(1)
+        if len(runs) > 1:
+            supervisor.drain()
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+            await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(supervisor.run([Service("group", service)]))
+        await clock.until_sleeping(1)
+        await clock.advance(60)
+    assert len(runs) == 2

@@ -57,6 +57,7 @@ class Item:
     origin: Origin
     about_s: float
     inboxed: bool = False
+    priority: int = 0  # higher ones are worked on first
     flags: tuple[str, ...] = ()
     formers: tuple[Former, ...] = ()
     job: str | None = None

@@ -24,6 +24,7 @@ from tnfd.ports.claims import Origin
 from tnfd.root import Root
 from tnfd.rules.estimate import HEAD_BYTES, TELLING, estimate_audio_s
 from tnfd.rules.ignore import Ignore, NameRules, decide_name
+from tnfd.rules.order import plan_order
 from tnfd.rules.profile import profile_of
 from tnfd.wiring import build_engine, read_formers, scope_of
 
@@ -86,8 +87,10 @@ def make_plan(wishes: Wishes, setting: Setting) -> Plan:
     for target in find_targets(wishes.paths, setting.config):
         _survey(plan, target, state_dir)
     _match(plan)
-    # The longest first: what is begun last should not be what takes longest.
-    plan.items.sort(key=lambda item: -item.about_s)
+    order = plan_order([item.about_s for item in plan.items], setting.config.daemon.workers)
+    plan.items = [plan.items[index] for index in order]
+    for rank, item in enumerate(plan.items):
+        item.priority = len(order) - rank
     return plan
 
 

@@ -271,7 +271,7 @@ class _Batch:
         return Take(
             self._origin(item),
             Found(ref, hashed.sha256, now, now, item.flags),
-            priority=int(item.about_s * 10),
+            priority=item.priority,
             present=present,
             redo_since=self._redo_since,
             remember=item.inboxed,

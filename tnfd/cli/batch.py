@@ -82,11 +82,11 @@ def batch(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Transcribe files and folders once; no configuration needed, beside a running daemon or without one.
+    """Transcribe files and folders once, with or without a daemon.
 
-    What is done already is not done again: the same command goes on where it was stopped. Exit code 0: all
-    done; 1: some files failed; 75: some wait (budget, engine, still being written): run it again later;
-    78: no engine, or a mistake in the configuration; 130: interrupted.
+    No configuration is needed. What is done already is not done again: the same command goes on where it
+    was stopped. Exit code 0: all done; 1: some files failed; 75: some wait (budget, engine, still being
+    written): run it again later; 78: no engine, or a mistake in the configuration; 130: interrupted.
 
     Example: tnfd batch ~/Recordings --format txt,srt --concurrency 10
     """

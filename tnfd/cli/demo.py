@@ -15,7 +15,9 @@ def register(app: typer.Typer) -> None:
 def demo() -> None:
     """Transcribe a spoken sample, without key or network.
 
-    Needs the extra: pip install 'tnfd[sphinx]'
+    It goes through the real daemon and the embedded engine, which is the extra tnfd[sphinx].
+
+    Example: tnfd demo
     """
     from tnfd.demo.play import DemoFailed, play
 

@@ -55,7 +55,12 @@ def init(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Write a starter configuration, show what lies in the inbox and what to do next."""
+    """Write a starter configuration, and say what to do next.
+
+    Asks what it is not told. Shows what lies in the inbox: files, hours, dollars.
+
+    Example: tnfd init --inbox ~/Recordings --engine openai
+    """
     target = _target(config)
     if target.exists() and not force:
         complain(

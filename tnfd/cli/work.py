@@ -134,7 +134,7 @@ def redo(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, though it costs money.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Transcribe finished files again, with the settings as they are now.
+    """Transcribe finished files again, with the present settings.
 
     They are paid for again; files, hours and dollars are shown first. The new transcript takes the old one's
     place; where somebody has edited that, it becomes "talk (2).txt".

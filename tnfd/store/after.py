@@ -54,7 +54,10 @@ class AfterRows:
         """See the port."""
         values = _values(scopes, self._now())
         at = await self._read(lambda c: _next_due(c, values))
-        return None if at is None else max(0.0, at - self._now())
+        if at is None:
+            return None
+        left_s = at - self._now()
+        return left_s if 0 < left_s <= LONGEST_S else 0.0
 
     async def load(self, job_id: str) -> tuple[Job, tuple[Errand, ...]] | None:
         """See the port."""

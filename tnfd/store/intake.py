@@ -56,7 +56,13 @@ def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: flo
         # never re-transcribe by themselves.
         if open_job is not None:
             connection.execute("DELETE FROM job WHERE id = ?", (open_job["id"],))
-        jobs.touch(connection, same["id"], now)  # the status file on disk may speak of another content
+        # The status file on disk may speak of another content that lay here meanwhile.
+        connection.execute(
+            "DELETE FROM output WHERE format = 'status'"
+            " AND job IN (SELECT id FROM job WHERE path = ? AND id <> ?)",
+            (ref.path, same["id"]),
+        )
+        jobs.touch(connection, same["id"], now)
         jobs.refresh_stat(connection, same["id"], ref.stat)
         connection.execute("UPDATE job SET sha256 = ? WHERE id = ?", (found.sha256, same["id"]))
         _take_over(connection, origin, ref, same)
