@@ -11,7 +11,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check demo cov bench docs clean
+.PHONY: help venv test check demo cov bench docs pictures clean
 
 help:  ## show this list
 	@echo "tnfd: targets (each sets up $(VENV) by itself)"
@@ -46,12 +46,16 @@ cov: $(READY)  ## run the tests and report what they do not reach
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
-bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, how fast a batch is
+bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, how fast a batch is, how soon commands answer
 	@$(PY) -m benchmarks.idle
 	@$(PY) -m benchmarks.throughput $(ARGS)
+	@$(PY) benchmarks/startup.py
 
 docs: $(READY)  ## write the documents that are made from the code
 	@$(PY) docs/make_errors.py
+
+pictures: $(READY)  ## draw the pictures of the README from the real commands
+	@$(PY) docs/make_pictures.py
 
 clean:  ## remove .venv, caches and builds
 	@rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .hypothesis \

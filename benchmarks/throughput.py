@@ -1,9 +1,10 @@
 """How long many files take: a plain sequential loop, a semaphore-and-gather script, and ``tnfd batch``.
 
-Starts the local API server (an answer takes 2 s and 0.1 s for each second of audio) and runs all of them as
-whole processes, from start to exit, each on its own copy of the same recordings: 50 files of 5 to 14 s with
-5, 10 and 20 requests at once; then three tables of long files, scaled down in time. Speed-ups are against the
-sequential loop of the same run.
+Starts the local API server and runs all of them as whole processes, from start to exit, each on its own copy
+of the same recordings: 50 files of 5 to 14 s (an answer takes 2 s and 0.1 s for each second of audio) with 5,
+10 and 20 requests at once; then three tables by the time that a file takes, scaled down: 10 files of
+1 minute, 20 of 5 and 50 of 2, one after the other against 5 at once. Speed-ups are against the sequential loop
+of the same run.
 
     python -m benchmarks.throughput [--only NAME]... [--slots N]... [--files 50] [--json FILE]
 """
@@ -41,13 +42,13 @@ RESTED_S = 6.0  # files younger than settle_s would be waited for
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Recordings and how they are run. ``scale``: lengths and the server's latency are multiplied by it."""
+    """Recordings and how they are run. ``script``: also the semaphore-and-gather script."""
 
     name: str
     lengths_s: tuple[float, ...]
     slots: tuple[int, ...]
-    scale: float = 1.0
-    script: bool = True  # also the semaphore-and-gather script
+    latency_s: float = LATENCY_S
+    script: bool = True
 
 
 @dataclass(slots=True)
@@ -69,14 +70,21 @@ class Figures:
 
 
 def scenarios(files: int) -> list[Scenario]:
-    """The seed scenario, and the three tables (10 files of 1 min, 20 of 5, 50 of 2)."""
+    """The seed scenario, and the three tables."""
     seed = tuple(5 + 9 * (number % 10) / 9 for number in range(files))
     return [
         Scenario("50 short", seed, (5, 10, 20)),
-        Scenario("10 of 1 min", (60.0,) * 10, (5,), 1.0, script=False),
-        Scenario("20 of 5 min", (300.0,) * 20, (5,), 0.25, script=False),
-        Scenario("50 of 2 min", (120.0,) * 50, (5,), 0.25, script=False),
+        table("10 of 1 min", 10, 60 / 4),
+        table("20 of 5 min", 20, 300 / 40),
+        table("50 of 2 min", 50, 120 / 40),
     ]
+
+
+def table(name: str, files: int, takes_s: float) -> Scenario:
+    """So many short recordings, each of which takes so long."""
+    length_s = 10.0
+    latency_s = takes_s - PER_AUDIO_S * length_s
+    return Scenario(name, (length_s,) * files, (5,), latency_s, script=False)
 
 
 class Memory(threading.Thread):
@@ -90,7 +98,7 @@ class Memory(threading.Thread):
 
     def run(self) -> None:
         """Look again and again."""
-        while not self._ended.wait(0.2):
+        while not self._ended.wait(1.0):
             total = 0
             try:
                 process = psutil.Process(self._pid)
@@ -144,7 +152,7 @@ def measure(
     scenario: Scenario, folder: Path, url: str, log: Path, sequential_s: float = 0.0
 ) -> list[Figures]:
     """All programs on one scenario."""
-    lengths = [length * scenario.scale for length in scenario.lengths_s]
+    lengths = scenario.lengths_s
     source = folder / "source"
     source.mkdir()
     for number, length_s in enumerate(lengths):
@@ -170,7 +178,7 @@ def measure(
         found.append(
             Figures(
                 scenario.name, program, slots, len(lengths), took_s, sequential_s / took_s,
-                ideal(lengths, LATENCY_S * scenario.scale, slots), share["busy_percent"],
+                ideal(lengths, scenario.latency_s, slots), share["busy_percent"],
                 min(row["started_at"] for row in rows) - began,
                 ended - max(row["answered_at"] for row in rows),
                 peak_mb, sum(row["file_bytes"] for row in rows) / audio_h,
@@ -223,7 +231,7 @@ def main() -> None:
         slots = tuple(one for one in scenario.slots if not given.slots or one in given.slots)
         with tempfile.TemporaryDirectory(prefix="tnfd-bench-") as name:
             folder = Path(name)
-            with api_server(folder, LATENCY_S * scenario.scale, PER_AUDIO_S) as (url, log):
+            with api_server(folder, scenario.latency_s, PER_AUDIO_S) as (url, log):
                 chosen = replace(scenario, slots=slots)
                 results += measure(chosen, folder, url, log, given.sequential_s)
     if given.json:

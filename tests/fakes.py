@@ -41,8 +41,8 @@ class MemoryClaims:
     async def first_start(self, root: bytes) -> bool:
         return not self.started
 
-    async def unsettled(self, root: bytes) -> list[bytes]:
-        return list(self.growing)
+    async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
+        return {rel: ref.stat for rel, ref in self.growing.items()}
 
     async def claim(self, origin: Origin, found: Sequence[Found]) -> None:
         self.claiming += 1

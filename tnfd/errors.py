@@ -11,6 +11,7 @@
     ├── ConfigError      the configuration: all problems at once (exit 78)
     ├── AlreadyRunning   another daemon holds the state folder (exit 75)
     └── StoreUnusable    the database cannot be used: corrupt, newer, not writable (exit 1)
+        └── StoreBusy        another program holds it: may pass by itself
 
 Foreign exceptions are translated into these at the edge of the adapter that met them, nowhere else.
 """
@@ -86,7 +87,7 @@ _TABLE = (
          "The server does not know the model any more that was configured when the file was accepted.",
          "Nothing to do; the file is accepted anew with the present settings."),
     Code("engine.not_installed", Fate.ENGINE, "The engine's library is not installed.",
-         "Install the extra that carries it, then restart tnfd."),
+         "Install it into the Python environment that tnfd runs in, then restart tnfd."),
     Code("engine.by_hand", Fate.ENGINE, "The engine was paused by command.",
          "When it may work again, run: tnfd resume ENGINE"),
     Code("engine.down", Fate.ENGINE, "The server cannot be reached or keeps failing.",
@@ -222,3 +223,7 @@ class AlreadyRunning(TnfdError):
 
 class StoreUnusable(TnfdError):
     """The database in the state folder cannot be used."""
+
+
+class StoreBusy(StoreUnusable):
+    """Another program held the database for too long."""

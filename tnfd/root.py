@@ -37,6 +37,12 @@ def fault_of_open(error: OSError) -> Fault:
     return Fault("source.io", detail)
 
 
+def _holds_something(fd: int) -> bool:
+    """Whether a folder has entries that are not of our making: status files come even to a mount point."""
+    with os.scandir(fd) as listing:
+        return any(not one.name.startswith(".") and not one.name.endswith(".status.json") for one in listing)
+
+
 def _refuse_dots(part: bytes) -> None:
     if part == b"..":
         raise OSError(errno.EINVAL, "'..' in a path below a root")
@@ -157,6 +163,42 @@ class Root:
             if error.errno in _GONE or error.errno in _NOT_REGULAR:
                 return None
             raise
+
+    def has_left(self, rel: bytes, was: StatKey) -> bool:
+        """Whether a file that is not there was removed; False: its file system may be what is missing.
+
+        Device numbers change at a reboot and with a new mount, and an empty mount point looks like a folder
+        from which everything was deleted. Under the number that the file had, its file system is there.
+        Under another, taking out the name must have touched the folder that is left, whose ctime nobody can
+        set; and something must say that this is no bare mount point: a mount, or what other people put there.
+        """
+        try:
+            with self._nearest(rel) as fd:
+                folder = os.fstat(fd)
+                if was.dev in (folder.st_dev, self.identity()[0]):
+                    return True
+                if folder.st_ctime_ns < was.ctime_ns:
+                    return False
+                above = os.stat(b"..", dir_fd=self._fd)
+                return folder.st_dev != above.st_dev or _holds_something(fd)
+        except OSError:
+            return False
+
+    @contextlib.contextmanager
+    def _nearest(self, rel: bytes) -> Iterator[int]:
+        """Give a handle of the deepest folder above ``rel`` that is there."""
+        folder = rel.rpartition(b"/")[0]
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    fd = stack.enter_context(self.directory(folder))
+                except OSError as error:
+                    if not folder or error.errno not in _GONE:
+                        raise
+                    folder = folder.rpartition(b"/")[0]
+                else:
+                    break
+            yield fd
 
     def stat_key(self, rel: bytes) -> StatKey | None:
         """The stat key of a regular file below the root; None if there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -14,7 +15,7 @@ from tnfd.config import Config, EngineConfig, InboxConfig, base_url_of, resolve_
 from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
-from tnfd.errors import ConfigError
+from tnfd.errors import ConfigError, Fault
 from tnfd.intake.claims import StoreClaims
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.options import IntakeOptions
@@ -118,6 +119,15 @@ async def open_store(config: Config, clock: Clock, *, kind: str) -> AsyncIterato
         yield store
 
 
+async def _warm(media: ChildMedia, engines: Sequence[Engine]) -> None:
+    """Do ahead what the first request needs; what is wrong with it, the first job says."""
+    with contextlib.suppress(Fault):
+        await media.warm()
+    for engine in engines:
+        with contextlib.suppress(Fault):
+            await engine.warm()
+
+
 @contextlib.asynccontextmanager
 async def open_house(
     config: Config,
@@ -127,23 +137,28 @@ async def open_house(
     kind: str = "daemon",
     progress: Progress | None = None,
     adopt: bool = True,
+    warm: Collection[str] = (),
 ) -> AsyncIterator[House]:
     """Open everything that the pipeline needs; on leaving, all of it is closed.
 
-    ``adopt``: take the work of another tnfd for done, where its status file and outputs say so.
+    ``adopt``: take the work of another tnfd for done, where its status file and outputs say so. ``warm``:
+    engines that are about to be used, to be made ready meanwhile.
 
     Raises:
         StoreUnusable: the database cannot be used.
     """
     daemon = config.daemon
     async with contextlib.AsyncExitStack() as stack:
+        rack = await stack.enter_async_context(_rack(config, environ, clock))
+        media = await stack.enter_async_context(ChildMedia(clock=clock))
+        if warm:
+            aside = await stack.enter_async_context(asyncio.TaskGroup())
+            aside.create_task(_warm(media, [rack.configured[name] for name in warm]))
         store = await stack.enter_async_context(open_store(config, clock, kind=kind))
         scratch = daemon.state_dir / "scratch"
         scratch.mkdir(mode=0o700, exist_ok=True)
         files = FileThreads(clock)
         stack.push_async_callback(files.close)
-        rack = await stack.enter_async_context(_rack(config, environ, clock))
-        media = await stack.enter_async_context(ChildMedia(clock=clock))
         outputs = LocalOutputs(clock)
         gate = Gate(store, clock, progress)
         transcriber = Transcriber(
@@ -153,7 +168,8 @@ async def open_house(
         deliverer = Deliverer(store, outputs, files, progress)
         adopter = Adopter(store, outputs, files, deliverer) if adopt else None
         handler = JobHandler(transcriber, deliverer, clock, policy, adopter=adopter)
-        movers = FileThreads(clock)  # of their own: a large file on its way to another disk takes its time
+        # Of their own: a large file on its way to another disk takes its time.
+        movers = FileThreads(clock, patience_s=None)
         stack.push_async_callback(movers.close)
         mover = Mover(store.after, outputs, movers)
         keeper = StatusKeeper(store, outputs, files, clock, instance=socket.gethostname(), busy=mover.in_work)
@@ -200,7 +216,7 @@ def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None
     """The watcher of one inbox; ``on_claimed`` hears of each commit."""
     settings = resolve_settings(house.config, inbox)
     root = os.fsencode(inbox.path)
-    skip = () if settings.after == "keep" else (settings.done_dir, settings.failed_dir)
+    skip = (settings.done_dir, settings.failed_dir) if settings.after == "move" else ()
     options = IntakeOptions(
         recursive=inbox.recursive,
         include=inbox.include,

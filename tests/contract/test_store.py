@@ -180,12 +180,12 @@ async def test_settling_file_is_one_job_until_it_is_claimed(stores: Stores, stor
     assert await store.settling(origin(), ref(size_bytes=20), stores.now) == job
     assert (await the_job(store, job)).state is JobState.SETTLING
     assert (await the_job(store, job)).source.stat.size_bytes == 20
-    assert await store.unsettled(ROOT) == [b"talk.mp3"]
+    assert list(await store.unsettled(ROOT)) == [b"talk.mp3"]
     assert await store.known(ROOT) == {}
     assert await claim(stores, store) == job
     assert (await the_job(store, job)).state is JobState.QUEUED
     assert (await the_job(store, job)).source.stat == stat()
-    assert await store.unsettled(ROOT) == []
+    assert await store.unsettled(ROOT) == {}
 
 
 async def test_claim_s_configuration_counts_not_that_of_settling(stores: Stores, store: AnyStore) -> None:
@@ -422,7 +422,7 @@ async def test_changed_file_is_looked_at_anew(stores: Stores, store: AnyStore) -
     await stores.clock.advance(31)
     await store.finish(await begin(store, job_id), LookAgain())
     assert await store.known(ROOT) == {}
-    assert await store.unsettled(ROOT) == [b"talk.mp3"]
+    assert list(await store.unsettled(ROOT)) == [b"talk.mp3"]
     assert await claim(stores, store, content="b") == job_id
     job = await the_job(store, job_id)
     assert (job.state, job.failures, job.error) == (
@@ -633,7 +633,7 @@ async def test_retry_of_a_refused_file_lets_intake_look_again(stores: Stores, st
     refused = (await store.refuse(origin(), ref(), stores.now, Fault("source.unreadable"))).job
     assert await store.retry([refused]) == [refused]
     assert await store.known(ROOT) == {}
-    assert await store.unsettled(ROOT) == [b"talk.mp3"]
+    assert list(await store.unsettled(ROOT)) == [b"talk.mp3"]
     assert (await the_job(store, refused)).error is None
     assert await claim(stores, store) == refused
 

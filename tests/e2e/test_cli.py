@@ -290,6 +290,16 @@ async def test_config_check_show_and_path(site: Site) -> None:
     assert "workers" in broken.err
 
 
+async def test_the_daemon_logs_what_config_check_warns_of(site: Site, server: ApiServer) -> None:
+    site.configure(engine={"model": "gpt-transcribe"})
+    checked = await site.tnfd("config", "check", env={"TNFD_WORKER": "3"})
+    async with site.daemon(env={"TNFD_WORKER": "3"}) as daemon:
+        await daemon.event("daemon.ready")
+        logged = daemon.named("config.warning", level="warning")
+    assert [f"warning: {event['reason']}" for event in logged] == checked.err.splitlines()
+    assert len(logged) == 2
+
+
 async def test_commands_work_while_an_inbox_is_away(site: Site, server: ApiServer) -> None:
     async with site.daemon() as daemon:
         talk = site.drop("talk.wav")
@@ -336,4 +346,10 @@ async def test_the_demo_shows_a_transcript_without_key_or_network(site: Site) ->
     assert ran.code == 0, ran.out + ran.err
     for word in ("hello.mp3", "hello.txt", '"state": "done"', '"draft"', "embedded engine", "tnfd init"):
         assert word in ran.out
+    assert fits(ran.out), ran.out
+    *_, transcript, last = ran.out.strip().split("\n\n")
+    assert "every recording" in transcript, "it stays in sight"
+    assert "tnfd init" in last
+    ignored = await command("demo", "--config", "/nowhere", "--help", env=site.environ())
+    assert "--config is not used" in " ".join(ignored.out.split())
     assert ran.err == ""

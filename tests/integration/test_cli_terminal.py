@@ -1,4 +1,4 @@
-"""Commands at a terminal: what fits on 80 columns, what is asked, what Ctrl-C and Ctrl-D do, colour or none."""
+"""Commands at a terminal: what fits on 80 columns, what is asked, what Ctrl-C does, colour or none."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from tnfd.control import Ambiguous, Control, NoSuchJob
 from tnfd.control.redo import plan_redo
 from tnfd.errors import Fault, LeaseLost
 from tnfd.model import EngineChoice, FileRef, Job, JobState, StatKey, Waiting, WaitReason
+from tnfd.ports.after import Errand
 from tnfd.ports.claims import Found, Origin
 from tnfd.ports.ledger import Refusal
 from tnfd.ports.queue import Done, Fail, Wait
@@ -224,6 +225,19 @@ async def test_forget_leaves_what_runs_or_settles(world: World) -> None:
         await stores.transcribe(store, running)
 
 
+async def test_forget_waits_for_files_that_are_being_moved(world: World) -> None:
+    async with world.store() as store:
+        job = await world.finish(store, await world.claim(store, "talk.mp3"))
+        folder = os.fsencode(world.inbox)
+        errand = Errand("source", "move", folder, b"talk.mp3", folder + b"/done", b"talk.mp3")
+        assert await store.after.plan(job.id, [errand]) == ()
+        with world.control() as control:
+            (dealt,) = control.forget([job])
+            assert (dealt.before, dealt.done) == (JobState.DONE, False)
+            await store.after.arrived(job.id, "source", None)
+            assert control.forget([job])[0].done
+
+
 # -- pause and resume --------------------------------------------------------------------------------------
 
 
@@ -341,6 +355,7 @@ async def test_redo_begins_a_new_generation_that_copies_share(world: World) -> N
         lease = await stores.begin(store, first.id)
         assert lease.transcription.id != first.transcription
         assert lease.transcription.transcript is None
+        assert lease.transcription.generation > 0  # else the status file on disk would be adopted
         assert lease.job.profile == first.profile
         copy = world.job("copy.mp3")
         assert await stores.skipped(store, copy.id) == "the original is in work"
@@ -365,6 +380,7 @@ async def test_redo_uses_the_settings_as_they_are_now(world: World) -> None:
         redo(world, "talk.mp3", engine="paid")
         again = await stores.begin(store, old.id)
         assert [choice.name for choice in again.job.settings.engines] == ["paid"]
+        assert again.transcription.generation > 0  # though no other has this profile
 
 
 async def test_redo_keeps_the_reserved_names(world: World) -> None:

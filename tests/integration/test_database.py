@@ -8,21 +8,39 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.stores import ROOT, SCOPES, Sqlite, Stores, begin, claim, transcribe
+from tests.stores import SCOPES, Sqlite, Stores, begin, claim, transcribe
 from tnfd.errors import StoreUnusable
 from tnfd.ports.queue import Done
 from tnfd.store import database
 from tnfd.store.database import FILE_NAME, migrations, open_database
+from tnfd.store.sqlite import SqliteStore
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / FILE_NAME
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
+    stores = Stores(Sqlite(), tmp_path)
+    yield stores
+    await stores.close_all()
+
+
+@pytest.fixture
+async def store(stores: Stores) -> SqliteStore:
+    store = await stores.open()
+    assert isinstance(store, SqliteStore)
+    return store
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -48,8 +66,9 @@ def test_fresh_file_is_brought_up(path: Path) -> None:
 
 def test_every_table_is_strict(path: Path) -> None:
     with closing(open_database(path)) as connection:
-        loose = "SELECT name FROM pragma_table_list WHERE type = 'table' AND NOT strict AND name NOT LIKE 'sqlite_%'"
-        assert connection.execute(loose).fetchall() == []
+        loose = "SELECT name FROM pragma_table_list WHERE type = 'table' AND NOT strict"
+        names = [row[0] for row in connection.execute(loose)]
+        assert [name for name in names if not name.startswith("sqlite_")] == []
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
@@ -100,15 +119,15 @@ def test_newer_file_is_refused_and_unchanged(path: Path, journal: str) -> None:
         connection.commit()
     before = content(path.parent)
     for writable in (True, False):
-        with pytest.raises(StoreUnusable, match="newer tnfd.*nothing was changed"):
+        with pytest.raises(StoreUnusable, match=r"newer tnfd.*nothing was changed"):
             open_database(path, writable=writable)
         assert content(path.parent)[FILE_NAME] == before[FILE_NAME]
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"not a database" * 1000, b"SQLite format 3\x00" + b"\xff" * 5000, b"x"],
-    ids=["text", "header", "byte"],
+    [b"not a database" * 1000, b"SQLite format 3\x00" + b"\xff" * 5000],
+    ids=["text", "header"],
 )
 def test_corrupt_file_is_refused_and_unchanged(path: Path, data: bytes) -> None:
     path.write_bytes(data)
@@ -130,7 +149,7 @@ def test_truncated_file_is_refused_and_unchanged(path: Path) -> None:
 
 
 def test_missing_file_is_not_made_for_reading(path: Path) -> None:
-    with pytest.raises(StoreUnusable, match="cannot be opened|cannot be used"):
+    with pytest.raises(StoreUnusable, match=r"cannot be (opened|used)"):
         open_database(path, writable=False)
     assert content(path.parent) == {}
 
@@ -157,6 +176,7 @@ _OPEN = """
 import sys
 from pathlib import Path
 from tnfd.store.database import open_database
+print("ready", flush=True)
 sys.stdin.readline()
 connection = open_database(Path(sys.argv[1]))
 print(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -172,10 +192,38 @@ def test_processes_that_open_at_once_all_succeed(path: Path) -> None:
     ]
     for process in processes:
         assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
     outputs = [process.communicate(timeout=60)[0].strip() for process in processes]
     assert outputs == [str(len(migrations()))] * 4
+
+
+def test_threads_that_open_at_once_all_succeed(tmp_path: Path) -> None:
+    for number in range(40):  # each a fresh file: the switch to WAL is where SQLite does not wait
+        path = tmp_path / str(number)
+        at_once = threading.Barrier(4)
+
+        def opens(path: Path = path, at_once: threading.Barrier = at_once) -> None:
+            at_once.wait()
+            open_database(path).close()
+
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(opens) for _ in range(4)]:
+                done.result()
+
+
+def test_second_connection_leaves_the_first_one_s_locks(path: Path) -> None:
+    # Opening and closing the file itself would drop them (fcntl(2)), and another process could then take away
+    # the log under a reader.
+    with closing(open_database(path)), closing(open_database(path)):
+        locks = Path("/proc/locks").read_text().splitlines() if sys.platform == "linux" else []
+        inode = f":{path.stat().st_ino} "
+        mine = [line for line in locks if inode in line and f" {os.getpid()} " in line]
+        assert len(mine) == 1 or sys.platform != "linux"
 
 
 # -- the store on it -------------------------------------------------------------------------------------
@@ -202,8 +250,7 @@ async def test_page_that_rots_under_a_running_store_is_named(tmp_path: Path) -> 
     with pytest.raises(StoreUnusable, match="cannot be used"):
         await store.jobs()  # read
     with pytest.raises(StoreUnusable, match="cannot be used"):
-        for number in range(300):
-            await claim(stores, store, f"{number}.mp3", "other")  # written
+        await claim(stores, store, "new.mp3", "other")  # written
     await stores.close(store)
 
 
@@ -219,28 +266,21 @@ def rot(path: Path) -> int:
     return len(data)
 
 
-async def test_commands_are_told_once_and_in_order(tmp_path: Path) -> None:
-    stores = Stores(Sqlite(), tmp_path)
-    store = Sqlite().make(tmp_path, stores.clock, "daemon-1", "daemon", stores.budget)
-    async with store:
-        last = await store.last_command()
-        await store.post("retry", "one")
-        await store.post("pause")
-        first, second = await store.commands(last)
-        assert [(one.command, one.argument) for one in (first, second)] == [("retry", "one"), ("pause", "")]
-        assert await store.commands(first.id) == [second]
-        assert await store.last_command() == second.id
+async def test_commands_are_told_once_and_in_order(stores: Stores, store: SqliteStore) -> None:
+    last = await store.last_command()
+    await store.post("retry", "one")
+    await store.post("pause")
+    first, second = await store.commands(last)
+    assert [(one.command, one.argument) for one in (first, second)] == [("retry", "one"), ("pause", "")]
+    assert await store.commands(first.id) == [second]
+    assert await store.last_command() == second.id
 
 
-async def test_scratch_is_needed_until_the_text_is_there(tmp_path: Path) -> None:
-    stores = Stores(Sqlite(), tmp_path)
-    store = await stores.open()
+async def test_scratch_is_needed_until_the_text_is_there(stores: Stores, store: SqliteStore) -> None:
     lease = await begin(store, await claim(stores, store))
-    number = lease.transcription.id
-    assert await store.open_transcriptions() == {number}
+    assert await store.open_transcriptions() == {lease.transcription.id}
     await transcribe(store, lease)
     await store.finish(lease, Done())
     assert await store.open_transcriptions() == set()
-    assert await store.known(ROOT) != {}
     assert await store.status_behind(SCOPES)
-    await stores.close_all()
+    assert not await store.status_behind(["inbox:/other"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import select
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +23,7 @@ from tnfd.cli import config as config_commands
 from tnfd.cli import init as init_command
 from tnfd.config import load_config
 from tnfd.config.write import write_private
+from tnfd.libraries import install_command
 
 REPOSITORY = Path(__file__, "../../..").resolve()
 COMMANDS = """
@@ -92,6 +97,7 @@ def test_init_shows_what_lies_in_the_inbox(home: Path) -> None:
     result = tnfd("init", "--engine", "openai", "--inbox", "~/in")
     assert "2 recordings, 51.0 MB, about 1.0 hours of audio, about $0.27" in result.stdout
     assert "Made" not in result.stdout
+    assert "those of them that were not done before" in result.stdout
     free = tnfd("init", "--engine", "sphinx", "--inbox", "~/in", "--force")
     assert "about 1.0 hours of audio, free" in free.stdout
 
@@ -116,6 +122,67 @@ def test_force_keeps_the_old_file_and_the_link_to_it(home: Path) -> None:
     assert (home / "c.toml").is_symlink()
     assert load_config(home / "c.toml", {"HOME": str(home)}).engines
     assert f"tnfd run --config {home / 'dotfiles/c.toml'}" in result.stdout
+
+
+def test_minutes_and_recordings_agree_with_their_numbers(home: Path) -> None:
+    (home / "in").mkdir()
+    with (home / "in/a.mp3").open("wb") as file:
+        file.truncate(1_000_000)
+    result = tnfd("init", "--engine", "sphinx", "--inbox", "~/in")
+    assert "1 recording, 1.0 MB, about 1 minute of audio" in result.stdout
+
+
+def test_force_keeps_every_old_file(home: Path) -> None:
+    file = home / "c.toml"
+    for content in ("first", "second", "third"):
+        file.write_text(content)
+        result = tnfd("init", "--engine", "sphinx", "--inbox", "~/in", "--force", "--config", str(file))
+        assert result.exit_code == 0, result.output
+    assert [(home / f"c.toml.bak{n}").read_text() for n in ("", "2", "3")] == ["first", "second", "third"]
+    assert f"kept as {home / 'c.toml.bak3'}" in result.stdout
+
+
+def test_a_server_of_ones_own_by_flags(home: Path) -> None:
+    url = "http://127.0.0.1:8000/v1"
+    result = tnfd("init", "--base-url", url, "--model", "small", "--inbox", "~/in")
+    assert result.exit_code == 0, result.output
+    engine = load_config(None, {"HOME": str(home)}).engines["server"]
+    assert (engine.type, engine.base_url, engine.model) == ("openai", url, "small")
+    assert "OPENAI_API_KEY" not in result.stdout, "that key is never sent to another server"
+    checked = tnfd("config", "check")
+    assert (checked.exit_code, checked.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--engine", "server"), "needs --base-url URL"),
+        (("--engine", "server", "--base-url", "http://h/v1"), "--model NAME"),
+        (("--engine", "server", "--base-url", "h:80", "--model", "m"), "expected a URL"),
+        (("--engine", "server", "--base-url", "", "--model", "m"), "expected a URL"),
+        (("--engine", "server", "--base-url", "http://h/v1", "--model", " "), "expected a model"),
+        (("--engine", "openai", "--base-url", "http://h/v1"), "belongs to --engine server"),
+        (("--engine", "sphinx", "--model", "m"), "sphinx has one model"),
+    ],
+)
+def test_flags_that_do_not_fit_together_are_usage(home: Path, flags: tuple[str, ...], words: str) -> None:
+    result = tnfd("init", "--inbox", "~/in", *flags)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert list(home.iterdir()) == []
+
+
+def test_the_model_of_openai_can_be_named(home: Path) -> None:
+    assert tnfd("init", "--engine", "openai", "--model", "whisper-1", "--inbox", "~/in").exit_code == 0
+    assert load_config(None, {"HOME": str(home)}).engines["openai"].model == "whisper-1"
+
+
+def test_a_missing_library_is_a_step_before_the_first_start(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    result = tnfd("init", "--engine", "sphinx", "--inbox", "~/in")
+    assert f"  {install_command('sphinx')}\n  tnfd config check\n" in result.stdout
 
 
 def test_without_a_terminal_the_engine_has_to_be_named(home: Path) -> None:
@@ -181,9 +248,10 @@ def test_a_new_file_never_replaces_one(tmp_path: Path) -> None:
 class Terminal:
     """A real terminal with `tnfd` in it."""
 
-    def __init__(self, home: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, *arguments: str, columns: int = 80) -> None:
         self.screen = ""
         self._master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, "-c", COMMANDS, *arguments],
             stdin=slave,
@@ -202,6 +270,10 @@ class Terminal:
     def until(self, words: str) -> None:
         """Read until the words show; at the end of the output they never will."""
         while words not in self.screen:
+            assert self._read(), self.screen
+
+    def until_times(self, words: str, count: int) -> None:
+        while self.screen.count(words) < count:
             assert self._read(), self.screen
 
     def type(self, line: str) -> None:
@@ -231,23 +303,93 @@ def test_init_asks_at_a_terminal(home: Path) -> None:
     assert "  whisper " not in terminal.screen
     terminal.type("")  # none is ever guessed
     terminal.type("deepspeech")
-    terminal.until("Please type one of: openai, sphinx")
+    terminal.until("Please type one of: openai, server, sphinx")
     terminal.type("sphinx")
     terminal.until(f"Folder to watch [{home}/Recordings]: ")
     terminal.type("~/file")
-    terminal.until("expected a folder, found a file")
+    terminal.until("Please name another one.")
+    assert "Expected a folder, found a file" in terminal.screen
     terminal.type("my talks")
-    terminal.until("does not exist. Make it? [Y/n]: ")
+    terminal.until("Make it? [Y/n]: ")
     assert not (home / "my talks").exists()
     terminal.type("n")
     terminal.until("Make it? [Y/n]: n\nFolder to watch")
     terminal.type("")
-    terminal.until(f"{home}/Recordings does not exist. Make it? [Y/n]: ")
+    terminal.until_times("Make it? [Y/n]: ", 2)
+    assert f"{home}/Recordings does not exist." in " ".join(terminal.screen.split())
+    terminal.type("why not")
+    terminal.until("Please type y or n.")
     terminal.type("y")
     terminal.until("tnfd run")
     assert terminal.finish() == 0
     assert load_config(None, {"HOME": str(home)}).inboxes[0].path == home / "Recordings"
     assert not (home / "my talks").exists()
+
+
+def test_init_asks_again_for_folders_that_will_not_do(home: Path) -> None:
+    terminal = Terminal(home, "init", "--engine", "sphinx")
+    (home / "gone").symlink_to("nowhere")
+    (home / ".local/state/tnfd").mkdir(parents=True)
+    refused = ("~", "/", "~/.local/state/tnfd/in", "~/gone", "~/gone/in")
+    for count, folder in enumerate(refused, 1):
+        terminal.until("Folder to watch [" + str(home) + "/Recordings]: ")
+        terminal.type(folder)
+        terminal.until_times("Please name another one.", count)
+    assert len(re.findall(r"tnfd\s+keeps\s+its\s+own\s+files", terminal.screen)) == 3
+    terminal.type("/proc/no/such")  # not even root makes a folder there
+    terminal.until("Make it? [Y/n]: ")
+    terminal.type("y")
+    terminal.until_times("Please name another one.", len(refused) + 1)
+    terminal.type("in")
+    terminal.until_times("Make it? [Y/n]: ", 2)
+    terminal.type("")
+    assert terminal.finish() == 0, terminal.screen
+    assert load_config(None, {"HOME": str(home)}).inboxes[0].path == home / "in"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_init_asks_again_where_nothing_may_be_written(home: Path) -> None:
+    (home / "theirs").mkdir(mode=0o500)
+    terminal = Terminal(home, "init", "--engine", "sphinx")
+    for count, folder in enumerate(("theirs", "theirs/in"), 1):
+        terminal.until("Folder to watch")
+        terminal.type(folder)
+        terminal.until_times("Please name another one.", count)
+    terminal.type("in")
+    terminal.until("Make it?")
+    terminal.type("")
+    assert terminal.finish() == 0
+
+
+def test_init_asks_for_a_server(home: Path) -> None:
+    terminal = Terminal(home, "init", "--inbox", "in")
+    terminal.until("Engine: ")
+    terminal.type("server")
+    terminal.until("Its address")
+    terminal.type("localhost")
+    terminal.until("Expected a URL")
+    terminal.type("http://127.0.0.1:8000/")
+    terminal.until("Take http://127.0.0.1:8000/v1? [Y/n]: ")
+    terminal.type("")
+    terminal.until("Model")
+    terminal.type("small")
+    assert terminal.finish() == 0, terminal.screen
+    engine = load_config(None, {"HOME": str(home)}).engines["server"]
+    assert (engine.base_url, engine.model) == ("http://127.0.0.1:8000/v1", "small")
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_init_breaks_lines_between_words(home: Path, columns: int) -> None:
+    (home / "in").mkdir()
+    (home / "in/a.mp3").write_bytes(bytes(10_000))
+    terminal = Terminal(home, "init", "--inbox", "in", columns=columns)
+    terminal.until("Engine: ")
+    terminal.type("openai")
+    assert terminal.finish() == 0
+    prose = terminal.screen.partition("\nNext:")[0]  # what follows is there to be copied
+    wide = [line for line in prose.splitlines() if len(line) > columns and str(home) not in line]
+    assert wide == []
+    assert "it takes those of them that were not done before" in " ".join(prose.split())
 
 
 def test_init_with_both_flags_asks_nothing(home: Path) -> None:
@@ -287,7 +429,10 @@ def test_check_says_what_is_configured_and_warns(home: Path) -> None:
 def test_check_without_any_file_is_fine(home: Path) -> None:
     result = tnfd("config", "check")
     assert result.exit_code == 0
-    assert "no file" in result.stdout
+    assert result.stdout == (
+        "ok, but tnfd run needs an inbox and an engine:"
+        " no file; defaults and environment: no inbox; no engine\n"
+    )
     assert "no inbox" in result.stderr
 
 

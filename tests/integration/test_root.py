@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import stat
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +251,74 @@ def test_closing_twice_is_harmless(inbox: Path) -> None:
 )
 def test_what_the_system_says_is_translated(number: int, code: str) -> None:
     assert fault_of_open(OSError(number, os.strerror(number))).code == code
+
+
+# -- removed, or not mounted ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "in" / "sub"
+    folder.mkdir(parents=True)
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "x", folder], check=False).returncode:
+        pytest.skip("mounting is not permitted")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=False, stderr=subprocess.DEVNULL)
+
+
+def settled(path: Path) -> StatKey:
+    """Make a file that was there once."""
+    path.write_bytes(b"x")
+    was = StatKey.of(path.stat())
+    path.unlink()
+    return was
+
+
+def renumbered(was: StatKey) -> StatKey:
+    """As if the machine had been started anew since."""
+    return replace(was, dev=was.dev + 999)
+
+
+@pytest.mark.parametrize("folder", ["", "a/b"])
+def test_a_removed_file_has_left_with_its_folder_or_without(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "other.mp3").touch()
+    rel = os.path.join(folder, "x.mp3")
+    was = settled(tmp_path / rel)
+    with Root(os.fsencode(tmp_path)) as root:
+        assert root.has_left(os.fsencode(rel), was)
+        shutil.rmtree(tmp_path / "a")
+        assert root.has_left(os.fsencode(rel), was)
+        assert root.has_left(os.fsencode(rel), renumbered(was))
+
+
+def test_a_file_removed_from_a_mount_below_the_root_has_left_and_one_on_a_lost_mount_has_not(
+    mounted: Path,
+) -> None:
+    was = settled(mounted / "x.mp3")
+    with Root(os.fsencode(mounted.parent)) as root:
+        assert root.has_left(b"sub/x.mp3", was)
+        assert root.has_left(b"sub/deeper/x.mp3", was)
+        assert root.has_left(b"sub/x.mp3", renumbered(was))
+        subprocess.run(["umount", "-l", mounted], check=True)
+        assert not root.has_left(b"sub/x.mp3", was)
+        assert not root.has_left(b"sub/deeper/x.mp3", was)
+        (mounted / "x.mp3.status.json").touch()  # tnfd's own
+        (mounted / ".tnfd-1-2.tmp").touch()
+        assert not root.has_left(b"sub/x.mp3", was)
+
+
+def test_under_a_new_device_number_an_empty_folder_may_be_a_bare_mount_point(tmp_path: Path) -> None:
+    was = renumbered(settled(tmp_path / "x.mp3"))
+    with Root(os.fsencode(tmp_path)) as root:
+        assert not root.has_left(b"x.mp3", was)
+        (tmp_path / "other.mp3").touch()
+        assert root.has_left(b"x.mp3", was)
+
+
+def test_a_folder_untouched_since_the_file_settled_is_not_the_one_that_it_left(tmp_path: Path) -> None:
+    (tmp_path / "point").mkdir()
+    (tmp_path / "point" / "old.mp3").touch()
+    was = replace(renumbered(settled(tmp_path / "x.mp3")), ctime_ns=time.time_ns() + 10**9)
+    with Root(os.fsencode(tmp_path)) as root:
+        assert not root.has_left(b"point/x.mp3", was)

@@ -178,7 +178,8 @@ async def test_a_missing_library_is_named_with_its_cure(cut: Cutter, monkeypatch
         with pytest.raises(Fault) as caught:
             await engine.transcribe(cut(b""), Hints())
     assert caught.value.code == "engine.not_installed"
-    assert "tnfd[sphinx]" in caught.value.hint
+    assert sys.executable in caught.value.hint  # the environment that tnfd runs in, and no other
+    assert " install pocketsphinx;" in caught.value.hint  # by its own name
 
 
 # -- the child ------------------------------------------------------------------------------------------

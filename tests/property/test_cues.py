@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tnfd.model import Gap, Segment, Timestamps, Transcript, Word
+from tnfd.rules.columns import width
 from tnfd.rules.formats import RENDERERS, RenderInput
-from tnfd.rules.formats.breaks import pieces, width
+from tnfd.rules.formats.breaks import pieces
 from tnfd.rules.formats.cues import Cue, cues
 from tnfd.rules.formats.srt import JOINER
 from tnfd.rules.text import clean

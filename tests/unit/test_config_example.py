@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tnfd.config.advice import warnings_of
 from tnfd.config.lines import lines_of
 from tnfd.config.schema import INBOX, SECTIONS, Key, keys_of_type
 from tnfd.config.show import assignment, effective_toml
+from tnfd.libraries import install_command
 
 EXAMPLE = Path(__file__, "../../../config.example.toml").resolve()
 
@@ -127,6 +129,31 @@ def test_nothing_to_warn_of(tmp_path: Path) -> None:
     (tmp_path / "in/deep").mkdir(parents=True)
     text = '[[inbox]]\npath = "in"\nexclude = ["deep"]\n[[inbox]]\npath = "in/deep"\n[engines.openai]\n'
     assert warnings_of(load(tmp_path, text, {}), {"OPENAI_API_KEY": "sk-1"}) == []
+
+
+def test_an_engine_without_its_library_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(tmp_path, "[engines.draft]\ntype = 'sphinx'\n", {})
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    (missing,) = (text for text in warnings_of(config, {}) if "draft" in text)
+    assert "pocketsphinx is not installed" in missing
+    assert install_command("sphinx") in missing
+
+
+@pytest.mark.parametrize(
+    ("base_url", "environ", "where"),
+    [
+        ("http://h:8000", {}, "base_url"),
+        ("http://h:8000/", {}, "base_url"),
+        ("", {"OPENAI_BASE_URL": "http://h:8000"}, "OPENAI_BASE_URL"),
+    ],
+)
+def test_an_address_without_a_path_is_a_warning(
+    tmp_path: Path, base_url: str, environ: dict[str, str], where: str
+) -> None:
+    text = f'[engines.a]\ntype = "openai"\nmodel = "m"\nbase_url = "{base_url}"\n'
+    environ = {"OPENAI_API_KEY": "sk-1", **environ}
+    warnings = [one for one in warnings_of(load(tmp_path, text, environ), environ) if "engine " in one]
+    assert warnings == [f'engine "a": {where} has no path, and nearly all servers want one: http://h:8000/v1']
 
 
 def test_a_key_that_is_named_and_empty_is_a_warning(tmp_path: Path) -> None:

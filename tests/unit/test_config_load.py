@@ -380,6 +380,8 @@ def test_wrong_values_of_the_daemon(problems: Problems, line: str, words: str) -
         ('done_dir = "../x"', "relative to the inbox"),
         ('done_dir = "/x"', "relative to the inbox"),
         ('failed_dir = "."', "relative to the inbox"),
+        ('failed_dir = "a/../.."', "relative to the inbox"),
+        ('after = "trash"', "one of keep, move, delete"),
         ('engine = "none"', 'unknown engine "none"; add [engines.none]'),
         ('engine = [""]', "engine's name"),
         ('name = "a\\nb"', "control characters"),
@@ -528,6 +530,19 @@ def test_what_is_not_built_yet_is_refused(problems: Problems, inbox: Path, key: 
     (problem,) = problems(f'[[inbox]]\npath = "{inbox}"\n{NOT_BUILT[key]}{engines}')
     assert problem.message.startswith("not available yet in this version")
     assert problem.line
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ['failed_dir = "done"', 'done_dir = "failed"', 'done_dir = "a/./b/"\nfailed_dir = "a//b"'],
+)
+def test_what_failed_must_not_lie_among_what_is_done(
+    problems: Problems, load: Load, inbox: Path, lines: str
+) -> None:
+    (problem,) = problems(f'[[inbox]]\npath = "{inbox}"\nafter = "move"\n{lines}\n')
+    assert "use two" in problem.message
+    assert problem.line is not None
+    load(f'[[inbox]]\npath = "{inbox}"\nafter = "delete"\n{lines}\n')  # nothing is moved
 
 
 def test_default_values_may_be_written_down(load: Load, inbox: Path) -> None:

@@ -5,7 +5,16 @@ import unicodedata
 
 import pytest
 
-from tnfd.rules.ignore import Ignore, NameRules, Take, companions, decide_folder, decide_name
+from tnfd.rules.ignore import (
+    Ignore,
+    NameRules,
+    Take,
+    companions,
+    decide_folder,
+    decide_name,
+    destinations,
+    origins,
+)
 
 NONE = NameRules()
 
@@ -148,3 +157,26 @@ def test_an_excluded_folder_is_not_entered_but_one_that_may_hold_others_is() -> 
 
 def test_companions_stand_beside_the_file() -> None:
     assert companions(b"x/a.mp4") == (b"x/a.mp4.part", b"x/a.mp4.aria2")
+
+
+@pytest.mark.parametrize(
+    ("left", "came", "related"),
+    [
+        (b"talk.mp3.part", b"talk.mp3", True),
+        (b".talk.mp3.Ab3dE9", b"talk.mp3", True),
+        (b"a/.talk.mp3.Ab3dE9", b"a/talk.mp3", True),
+        (b".syncthing.talk.mp3.tmp", b"talk.mp3", True),
+        (b"~syncthing~talk.mp3.tmp", b"talk.mp3", True),
+        (b"talk.temp.mp4", b"talk.mp4", True),
+        (b"a.b.mp3.part", b"a.b.mp3", True),
+        (b"Talk.MP3.part", b"talk.mp3", True),
+        (b"work/talk.mp3", b"talk.mp3", True),
+        (b"other.mp3.part", b"talk.mp3", False),
+        (b"a/talk.mp3.part", b"b/talk.mp3", False),
+        (b"talk2.mp3.part", b"talk.mp3", False),
+        (b"tmp83a1", b"talk.mp3", False),
+        (b"x.talk.mp3.part", b"talk.mp3", False),
+    ],
+)
+def test_which_names_become_which(left: bytes, came: bytes, related: bool) -> None:
+    assert origins(left).isdisjoint(destinations(came)) is not related

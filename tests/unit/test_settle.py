@@ -40,7 +40,7 @@ def first_ready(policy: Policy, seen: Observation, limit_s: float = 200.0) -> fl
     settling: Settling | None = None
     at = seen.began_at
     while at - seen.began_at < limit_s:
-        settling, verdict = decide_settled(settling, replace(seen, began_at=at, ended_at=at, added=False)
+        settling, verdict = decide_settled(settling, replace(seen, began_at=at, ended_at=at, moved=False)
                                            if settling else seen, policy)  # fmt: skip
         if isinstance(verdict, Ready):
             return at - seen.began_at
@@ -59,11 +59,13 @@ def first_ready(policy: Policy, seen: Observation, limit_s: float = 200.0) -> fl
         (NETWORK, look(0, stat(), Lease.UNKNOWN), 15.0),
         (NETWORK, look(0, stat(), Lease.FREE), 15.0),
         (Policy.network(30.0), look(0, stat(), Lease.UNKNOWN), 30.0),
-        (LOCAL, look(0, stat(age_s=3, ctime_age_s=0), added=True), 0.3),
-        (LOCAL, look(0, stat(age_s=3, ctime_age_s=0), Lease.UNKNOWN, added=True), 60.0),
-        (LOCAL, look(0, stat(age_s=3, ctime_age_s=0), added=True, links=2), 5.0),
-        (LOCAL, look(0, stat(), added=True), 5.0),  # created and written within one batch of events
-        (NETWORK, look(0, stat(age_s=3, ctime_age_s=0), added=True), 15.0),
+        (LOCAL, look(0, stat(age_s=3, ctime_age_s=0), moved=True), 0.3),
+        (LOCAL, look(0, stat(age_s=3, ctime_age_s=0), Lease.UNKNOWN, moved=True), 60.0),
+        (LOCAL, look(0, stat(age_s=3, ctime_age_s=0), moved=True, links=2), 5.0),
+        (LOCAL, look(0, stat(), moved=True), 5.0),  # a stale temporary file was removed, a new one is begun
+        (LOCAL, look(0, stat(age_s=0.001, ctime_age_s=0)), 5.0),  # cp: written, then fchmod
+        (LOCAL, look(0, stat(age_s=600, ctime_age_s=0)), 5.0),  # cp -p
+        (NETWORK, look(0, stat(age_s=3, ctime_age_s=0), moved=True), 15.0),
         (LOCAL, look(0, stat(age_s=6)), 0.0),
         (LOCAL, look(0, stat(age_s=3)), 2.0),
         (LOCAL, look(0, stat(age_s=600), Lease.UNKNOWN), 60.0),
@@ -116,7 +118,7 @@ def test_any_change_starts_the_quiet_anew(changed: StatKey, policy: Policy) -> N
 
 def test_a_writer_seen_starts_the_quiet_anew_and_voids_age_and_rename() -> None:
     old = stat(age_s=600, ctime_age_s=100)
-    settling, _ = decide_settled(None, look(0, old, Lease.BUSY, added=True), LOCAL)
+    settling, _ = decide_settled(None, look(0, old, Lease.BUSY, moved=True), LOCAL)
     settling, verdict = decide_settled(settling, look(1, old), LOCAL)
     assert isinstance(verdict, Wait)
     # The quiet begins where the writer was first missed, not where it was last seen.
@@ -127,7 +129,7 @@ def test_a_writer_seen_starts_the_quiet_anew_and_voids_age_and_rename() -> None:
 
 def test_a_change_after_the_rename_loses_the_short_way() -> None:
     renamed = stat(age_s=3, ctime_age_s=0)
-    settling, _ = decide_settled(None, look(0, renamed, added=True), LOCAL)
+    settling, _ = decide_settled(None, look(0, renamed, moved=True), LOCAL)
     appended = replace(renamed, size_bytes=200, mtime_ns=WALL_NS + S, ctime_ns=WALL_NS + S)
     settling, _ = decide_settled(settling, look(0.2, appended), LOCAL)
     settling, verdict = decide_settled(settling, look(1.0, appended), LOCAL)
@@ -163,9 +165,7 @@ def test_an_empty_file_is_refused_after_a_minute_and_not_while_a_writer_has_it()
     assert isinstance(verdict, Wait)
 
 
-@pytest.mark.parametrize(
-    ("problem", "quiet_s"), [("source.unreadable", 5.0), ("source.io", 60.0), ("source.not_regular", 0.0)]
-)
+@pytest.mark.parametrize(("problem", "quiet_s"), [("source.unreadable", 5.0), ("source.not_regular", 0.0)])
 def test_what_cannot_be_opened_is_refused_once_it_rests(problem: str, quiet_s: float) -> None:
     settling: Settling | None = None
     verdict: Verdict = Wait(0.0)
@@ -184,3 +184,28 @@ def test_nothing_there_is_gone_and_nothing_known_waits() -> None:
     after, verdict = decide_settled(settling, look(1, None, problem="source.unreadable"), LOCAL)
     assert after == settling
     assert isinstance(verdict, Wait)
+
+
+def test_what_comes_by_a_rename_in_the_place_of_a_file_that_was_seen_waits_the_whole_quiet() -> None:
+    settling, _ = decide_settled(None, look(0, stat(age_s=9, ctime_age_s=1)), LOCAL)
+    renamed = replace(stat(age_s=3, ctime_age_s=0), ino=77)
+    settling, _ = decide_settled(settling, look(0.1, renamed, moved=True), LOCAL)
+    assert isinstance(decide_settled(settling, look(1.0, renamed), LOCAL)[1], Wait)
+
+
+@pytest.mark.parametrize("policy", [LOCAL, NETWORK])
+def test_a_disk_that_fails_is_no_reason_to_refuse_a_file(policy: Policy) -> None:
+    settling: Settling | None = None
+    for at in range(0, 100_000, 5):
+        seen = look(at, stat(age_s=600), Lease.UNKNOWN, problem="source.io")
+        settling, verdict = decide_settled(settling, seen, policy)
+        assert isinstance(verdict, Wait)
+    batch = replace(policy, io_s=60.0)
+    assert decide_settled(settling, look(100_000, stat(age_s=600), problem="source.io"), batch)[1] == Refuse(
+        "source.io"
+    )
+
+
+def test_a_file_whose_file_system_is_missing_is_not_gone() -> None:
+    settling, _ = decide_settled(None, look(0, stat()), LOCAL)
+    assert decide_settled(settling, look(1, None, problem="inbox.lost"), LOCAL) == (settling, Wait(31))

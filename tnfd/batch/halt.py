@@ -36,6 +36,8 @@ def decide_halt(waits: Sequence[Waits], stuck_s: float) -> Halt | None:
 
 
 def _halt(wait: Waits, stuck_s: float) -> Halt:
+    if wait.reason == "paused" or wait.detail == "engine.by_hand":
+        return Halt("Paused by command.", "Run: tnfd resume", final=False)
     if wait.reason == "engine_paused":
         code = CODES.get(wait.detail)
         text = code.message if code else f"The engine is paused ({wait.detail})."
@@ -48,7 +50,5 @@ def _halt(wait: Waits, stuck_s: float) -> Halt:
         return Halt(
             f"{wait.detail[:1].upper()}{wait.detail[1:]}.", "Configure it again, or use --redo.", final=True
         )
-    if wait.reason == "paused":
-        return Halt("Everything is paused by command.", "Run: tnfd resume", final=False)
     code = CODES["inbox.lost" if wait.reason == "inbox_lost" else "output.disk_full"]
     return Halt(code.message, code.hint, stuck_s > _DISK_S)

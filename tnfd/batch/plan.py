@@ -101,7 +101,7 @@ def _survey(plan: Plan, target: Target, state_dir: bytes) -> None:
     origin = Origin(scope, inbox.name if target.inbox else _NAMELESS, settings)
     plan.settle_s[target.root] = inbox.settle_s
     skip = [state_dir[len(target.root.rstrip(b"/")) + 1 :]] if _inside(state_dir, target.root) else []
-    if settings.after != "keep":
+    if settings.after == "move":
         skip += [os.fsencode(settings.done_dir), os.fsencode(settings.failed_dir)]
     found: dict[bytes, Entry] = {}
     with Root(target.root) as root:
@@ -126,7 +126,7 @@ def _survey(plan: Plan, target: Target, state_dir: bytes) -> None:
     for rel, entry in found.items():
         about_s = estimate_audio_s(os.fsdecode(rel), entry.stat.size_bytes, heads.get(rel, b""))
         ref = FileRef(target.root, rel, entry.stat)
-        plan.items.append(Item(ref, origin, about_s, target.inbox is not None, entry.flags))
+        plan.items.append(Item(ref, origin, about_s, target.inbox is not None, flags=entry.flags))
 
 
 def _extension(rel: bytes) -> str:

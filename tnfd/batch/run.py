@@ -17,7 +17,6 @@ from tnfd.batch.board import Board, Event, Item, Result, result_of
 from tnfd.batch.halt import Halt, decide_halt
 from tnfd.batch.plan import Plan, former_of, outputs_wanted
 from tnfd.clock import SystemClock
-from tnfd.errors import Fault
 from tnfd.intake.lease import ignore_sigio
 from tnfd.intake.once import LOOKS_AT_ONCE, Hashed, Left, OnceIntake, Refused, Rests
 from tnfd.model import FileRef, Job, JobState, StatKey
@@ -65,7 +64,10 @@ async def run_batch(
     clock = clock or SystemClock()
     ignore_sigio()
     adopt = not plan.wishes.redo  # what is to be done again is not taken for done
-    async with open_house(plan.config, environ, clock, kind="batch", progress=board, adopt=adopt) as house:
+    warm = {item.origin.settings.engines[0].name for item in plan.items if not _has_text(item)}
+    async with open_house(
+        plan.config, environ, clock, kind="batch", progress=board, adopt=adopt, warm=warm
+    ) as house:
         return await _Batch(house, plan, board).run()
 
 
@@ -120,7 +122,6 @@ class _Batch:
 
     async def _go(self, group: asyncio.TaskGroup) -> None:
         aside = [
-            group.create_task(self._warm(), name="batch.warm"),
             group.create_task(self._take_in(), name="batch.intake"),
             group.create_task(self._keep_status(), name="batch.status"),
             group.create_task(self._tick(), name="batch.tick"),
@@ -133,8 +134,14 @@ class _Batch:
             task.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S if self._stop.is_set() else None):
-                while await self._house.keeper.catch_up((self._scope,)):
-                    pass
+                await self._write_down()
+
+    async def _write_down(self) -> None:
+        """Status files of what has ended; then what is to become of the recordings."""
+        while await self._house.keeper.catch_up((self._scope,)):
+            pass
+        while await self._house.mover.catch_up((self._scope,)):
+            pass
 
     async def _drain(self, work: asyncio.Task[None]) -> None:
         """Let what has been sent come back, and begin nothing new."""
@@ -148,6 +155,7 @@ class _Batch:
         await asyncio.wait({work, aborted}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         aborted.cancel()
         if not work.done():
+            self._store.hurry()
             work.cancel()
         await asyncio.wait({work})
 
@@ -155,17 +163,6 @@ class _Batch:
         item = self._board.item_of(job)
         if item is None or item.stage not in (Stage.TRANSCRIBING, Stage.WRITING):
             self._queue.release(job)
-
-    async def _warm(self) -> None:
-        """Do ahead what the first request needs; what is wrong with it, the first job says."""
-        names = {item.origin.settings.engines[0].name for item in self._plan.items if not _has_text(item)}
-        if not names:
-            return
-        with contextlib.suppress(Fault):
-            await self._house.media.warm()
-        for name in names:
-            with contextlib.suppress(Fault):
-                await self._house.engines[name].warm()
 
     # -- taking in -----------------------------------------------------------------------------------
 
@@ -301,6 +298,7 @@ class _Batch:
 
     async def _on_finished(self, outcome: Outcome, finished: Finished) -> None:
         job = finished.job
+        self._house.keeper.hurry(job.id)
         self._status_due.set()
         if finished.released:
             self._queue.wake()
@@ -342,8 +340,7 @@ class _Batch:
     async def _keep_status(self) -> None:
         while True:
             self._status_due.clear()
-            while await self._house.keeper.catch_up((self._scope,)):
-                pass
+            await self._write_down()
             behind = await self._store.status_behind((self._scope,))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STATUS_S if behind else None):

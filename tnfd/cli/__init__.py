@@ -12,6 +12,7 @@ from tnfd import __version__
 from tnfd.cli import batch, config, daemon, demo, doctor, init, jobs, pauses, status, work
 from tnfd.cli.light import lighten
 from tnfd.cli.options import EXIT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TRY_LATER, complain
+from tnfd.cli.plain import plain
 
 
 class _Commands(TyperGroup):
@@ -20,6 +21,7 @@ class _Commands(TyperGroup):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         lighten(self)
+        plain(self)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -35,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Watches folders, transcribes the audio and video dropped into them, and writes the transcripts"
     " beside the files.",
     epilog="First time? Run: tnfd init",

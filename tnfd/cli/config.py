@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tnfd.cli.options import ConfigOption, complain, leave_with_problems, load_or_exit
+from tnfd.rules.counted import counted
 
 if TYPE_CHECKING:
     from tnfd.config import Config
@@ -78,13 +79,13 @@ def path(config: ConfigOption = None) -> None:
 def _summary(config: Config) -> str:
     inboxes = [f"{inbox.name} ({inbox.path})" for inbox in config.inboxes]
     engines = [f"{engine.name} ({engine.model})" for engine in config.engines.values()]
+    missing = [noun for noun, found in (("an inbox", inboxes), ("an engine", engines)) if not found]
+    verdict = f"ok, but tnfd run needs {' and '.join(missing)}" if missing else "ok"
     return (
-        f"ok: {config.file or 'no file; defaults and environment'}: "
-        f"{_counted(inboxes, 'inbox', 'inboxes')}; {_counted(engines, 'engine', 'engines')}"
+        f"{verdict}: {config.file or 'no file; defaults and environment'}: "
+        f"{_listed(inboxes, 'inbox', 'inboxes')}; {_listed(engines, 'engine', 'engines')}"
     )
 
 
-def _counted(names: list[str], one: str, many: str) -> str:
-    if not names:
-        return f"no {one}"
-    return f"{len(names)} {one if len(names) == 1 else many}: {', '.join(names)}"
+def _listed(names: list[str], one: str, many: str) -> str:
+    return f"{counted(len(names), one, many)}: {', '.join(names)}" if names else f"no {one}"

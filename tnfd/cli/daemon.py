@@ -26,16 +26,22 @@ def run(config: ConfigOption = None) -> None:
     """
     import asyncio
 
+    import structlog
+
     from tnfd import logs
     from tnfd.config import require_runnable
+    from tnfd.config.advice import warnings_of
     from tnfd.errors import ConfigError
 
     loaded = load_or_exit(config)
     try:
         require_runnable(loaded)
+        warnings = warnings_of(loaded, os.environ)
     except ConfigError as error:
         leave_with_problems(error)
     logs.configure(loaded.daemon.log_format, loaded.daemon.log_level)
+    for warning in warnings:
+        structlog.get_logger("tnfd.config").warning("config.warning", reason=warning)
 
     from tnfd.daemon import run_daemon
     from tnfd.supervise import TooManyCrashes

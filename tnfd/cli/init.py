@@ -1,11 +1,11 @@
-"""``tnfd init``: asks two questions (or takes two flags), writes a starter configuration, says what is next.
+"""``tnfd init``: asks what flags have not said, writes a starter configuration, says what is next.
 
 Makes the inbox folder and the configuration file; touches nothing else, and no existing file without --force.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import itertools
 import os
 import shlex
 from dataclasses import dataclass
@@ -14,31 +14,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tnfd.cli.options import (
-    EXIT_FAILED,
-    EXIT_USAGE,
-    ConfigOption,
-    at_a_terminal,
-    complain,
-    leave_with_problems,
-)
+from tnfd.cli import terminal
+from tnfd.cli.options import EXIT_FAILED, EXIT_USAGE, ConfigOption, leave_with_problems
+from tnfd.cli.prose import object_to, tell
+from tnfd.cli.questions import SERVER, Chosen, choose_engine, choose_inbox, engine_choices
+from tnfd.rules.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tnfd.config import Config
 
-_CHOICES = {
-    "openai": "recordings are uploaded to OpenAI; best quality; about $0.27 an hour; needs an API key",
-    "whisper": "on this machine, nothing is uploaded; good quality; free; needs tnfd[whisper] and a model",
-    "sphinx": "on this machine, nothing is uploaded; draft quality, English only; free; needs tnfd[sphinx]",
-}
-_USUAL_FOLDERS = ("~/Recordings", "~/Dropbox/Recordings", "~/Nextcloud/Recordings", "~/Sync/Recordings")
+_HANG = 2
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("init")(init)
+
+
+def _engine_help() -> str:
+    *some, last = engine_choices()
+    return f"What transcribes: {', '.join(some)} or {last}."
 
 
 def init(
@@ -48,10 +45,16 @@ def init(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", metavar="NAME", help="What transcribes: openai, whisper or sphinx."),
+        typer.Option("--engine", metavar="NAME", help=_engine_help()),
     ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", metavar="URL", help=f"The address of the {SERVER}, with its /v1."),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="The engine's model.")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing file; it is kept with .bak at its end.")
+        bool,
+        typer.Option("--force", help="Replace an existing file; it is kept as config.toml.bak, .bak2, ..."),
     ] = False,
     config: ConfigOption = None,
 ) -> None:
@@ -63,18 +66,15 @@ def init(
     """
     target = _target(config)
     if target.exists() and not force:
-        complain(
+        object_to(
             f"{target} exists already; nothing was changed.\n"
-            "See what it says with: tnfd config show. To start anew: tnfd init --force (keeps the old file)"
+            "See what it says: tnfd config show\nStart anew, and keep the old file: tnfd init --force"
         )
         raise typer.Exit(EXIT_USAGE)
-    chosen = _choose_engine(engine)
-    folder = _choose_inbox(inbox)
-    created = _write(target, folder, chosen, force=force)
-    _report(target, config, created=created)
-
-
-# -- questions -------------------------------------------------------------------------------------------
+    chosen = choose_engine(engine, base_url, model)
+    folder, made = choose_inbox(inbox, os.environ)
+    made = _write(target, folder, chosen, force=force) or made
+    _report(target, config, made=made)
 
 
 def _target(flag: Path | None) -> Path:
@@ -85,80 +85,21 @@ def _target(flag: Path | None) -> Path:
     return Path(os.path.realpath(named[0] if named else home_config(os.environ)))
 
 
-def _choose_engine(given: str | None) -> str:
-    from tnfd.config import ENGINE_TYPES, available_engines
-
-    usable = available_engines()
-    lines = "\n".join(f"  {name:8} {_CHOICES[name]}" for name in usable)
-    if given is not None:
-        if given in usable:
-            return given
-        why = "is not available yet in this version" if given in ENGINE_TYPES else "is not an engine"
-        complain(f'--engine: "{given}" {why}. Choose one of:\n{lines}')
-        raise typer.Exit(EXIT_USAGE)
-    if not at_a_terminal():
-        complain(f"An engine has to be chosen, none is ever guessed: --engine NAME. NAME is one of:\n{lines}")
-        raise typer.Exit(EXIT_USAGE)
-    typer.echo(f"What shall transcribe your recordings?\n{lines}")
-    while True:
-        answer = str(typer.prompt("Engine")).strip().lower()
-        if answer in usable:
-            return answer
-        typer.echo(f"Please type one of: {', '.join(usable)}")
-
-
-def _choose_inbox(given: Path | None) -> Path:
-    """The folder, absolute; it may be missing, which has then been agreed to."""
-    if given is not None:
-        folder = _absolute(str(given))
-        complaint = _complaint(folder)
-        if complaint:
-            complain(f"--inbox: {complaint}")
-            raise typer.Exit(EXIT_USAGE)
-        return folder
-    usual = [_absolute(folder) for folder in _USUAL_FOLDERS]
-    default = next((folder for folder in usual if folder.is_dir()), usual[0])
-    if not at_a_terminal():
-        return default
-    while True:
-        folder = _absolute(str(typer.prompt("Folder to watch", default=str(default))))
-        complaint = _complaint(folder)
-        if complaint:
-            typer.echo(complaint)
-        elif folder.is_dir() or typer.confirm(f"{folder} does not exist. Make it?", default=True):
-            return folder
-
-
-def _absolute(written: str) -> Path:
-    from tnfd.config.kinds import absolute
-    from tnfd.config.places import here
-
-    return absolute(written, here(os.environ))
-
-
-def _complaint(folder: Path) -> str | None:
-    if folder.exists() and not folder.is_dir():
-        return f"expected a folder, found a file: {folder}"
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        return f"the path is not UTF-8, and a TOML file has to be: {os.fsencode(folder)!r}"
-    return None
-
-
 # -- writing ---------------------------------------------------------------------------------------------
 
 
-def _write(target: Path, folder: Path, engine: str, *, force: bool) -> bool:
+def _write(target: Path, folder: Path, engine: Chosen, *, force: bool) -> bool:
     """Check, make the inbox, write. Returns whether the inbox was made."""
     from tnfd.config import check_text
     from tnfd.config.places import overlaps
-    from tnfd.config.write import starter_text, write_private
+    from tnfd.config.write import KEY_FILE, starter_text, write_private
     from tnfd.errors import ConfigError, Problem
 
-    text = starter_text(folder, engine, target.parent / "openai-api-key")
+    text = starter_text(
+        folder, engine.name, target.parent / KEY_FILE, base_url=engine.base_url, model=engine.model
+    )
     environ = _without_tnfd(os.environ)
-    created = False
+    made = False
     try:
         planned = check_text(text, target, environ, places=False)
         wrong = [Problem(str(target), None, key, message) for key, message in overlaps(planned)]
@@ -166,24 +107,37 @@ def _write(target: Path, folder: Path, engine: str, *, force: bool) -> bool:
             raise ConfigError(wrong)
         if not folder.exists():
             folder.mkdir(parents=True)
-            created = True
+            made = True
         check_text(text, target, environ)
         if force and target.exists():
-            backup = target.with_name(f"{target.name}.bak")
-            write_private(backup, target.read_bytes(), replace=True)
-            typer.echo(f"The old configuration is kept as {backup}")
+            tell(f"The old configuration is kept as {_keep(target)}", hang=_HANG)
         write_private(target, text.encode(), replace=force)
     except ConfigError as error:
-        complain("Nothing was written:")
+        object_to("Nothing was written:")
         leave_with_problems(error)
     except FileExistsError as error:
-        complain(f"{error.filename or target} appeared in the meantime; nothing was changed.")
+        object_to(f"{error.filename or target} appeared in the meantime; nothing was changed.")
         raise typer.Exit(EXIT_USAGE) from error
     except OSError as error:
-        complain(f"Writing failed: {error.filename or target}: {error.strerror}")
+        object_to(f"Writing failed: {error.filename or target}: {error.strerror}")
         raise typer.Exit(EXIT_FAILED) from error
-    typer.echo(f"Wrote {target}")
-    return created
+    tell(f"Wrote {target}", hang=_HANG)
+    return made
+
+
+def _keep(target: Path) -> Path:
+    """Copy a configuration to a name beside it that nothing has yet."""
+    from tnfd.config.write import write_private
+
+    content = target.read_bytes()
+    for number in itertools.count(1):
+        backup = target.with_name(f"{target.name}.bak{number if number > 1 else ''}")
+        try:
+            write_private(backup, content, replace=False)
+        except FileExistsError:
+            continue
+        return backup
+    raise AssertionError  # pragma: no cover  # there is always another number
 
 
 # -- what lies there, what comes next --------------------------------------------------------------------
@@ -218,7 +172,7 @@ def _content_of(folder: Path) -> _Content:
     return _Content(files, size_bytes, audio_s)
 
 
-def _report(target: Path, flag: Path | None, *, created: bool) -> None:
+def _report(target: Path, flag: Path | None, *, made: bool) -> None:
     from tnfd.config import load_config
     from tnfd.errors import ConfigError
 
@@ -228,12 +182,12 @@ def _report(target: Path, flag: Path | None, *, created: bool) -> None:
     except ConfigError as error:
         leave_with_problems(error)
     folder = config.inboxes[0].path
-    if created:
-        typer.echo(f"Made the inbox folder {folder}")
-    typer.echo(f"\n{_describe(config, folder, environ)}\n\nNext:")
+    if made:
+        tell(f"Made the inbox folder {folder}", hang=_HANG)
+    tell(f"\n{_describe(config, folder, environ)}\n\nNext:")
     option = f" --config {shlex.quote(str(target))}" if flag is not None else ""
     for step in (*_needs(config, target, environ), f"tnfd config check{option}", f"tnfd run{option}"):
-        typer.echo(f"  {step}")
+        terminal.say(f"  {step}")  # never broken: it is there to be copied
 
 
 def _without_tnfd(environ: Mapping[str, str]) -> dict[str, str]:
@@ -245,9 +199,8 @@ def _describe(config: Config, folder: Path, environ: Mapping[str, str]) -> str:
     content = _content_of(folder)
     if not content.files:
         return f"No recordings in {folder} yet: drop some there."
-    noun = "recording" if content.files == 1 else "recordings"
-    hours = content.audio_s / 3600
-    text = f"In {folder}: {content.files} {noun}, {_size(content.size_bytes)}, about {_hours(hours)} of audio"
+    files, hours = counted(content.files, "recording", "recordings"), content.audio_s / 3600
+    text = f"In {folder}: {files}, {_size(content.size_bytes)}, about {_hours(hours)} of audio"
     engine = next(iter(config.engines.values()))
     if engine.type == "openai":
         from tnfd.clock import SystemClock
@@ -259,7 +212,8 @@ def _describe(config: Config, folder: Path, environ: Mapping[str, str]) -> str:
         text += ", free"
     return (
         f"{text} (guessed from the sizes).\n"
-        'The daemon takes them when it starts; existing = "skip" below [[inbox]] leaves them alone.'
+        "When the daemon starts, it takes those of them that were not done before;"
+        ' with existing = "skip" below [[inbox]] it leaves them alone.'
     )
 
 
@@ -271,25 +225,29 @@ def _size(size_bytes: int) -> str:
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(hours * 60))} minutes"
+    return f"{hours:.1f} hours" if hours >= 1 else counted(max(1, round(hours * 60)), "minute", "minutes")
 
 
 def _needs(config: Config, target: Path, environ: Mapping[str, str]) -> list[str]:
     """What is missing before the engine can work, as commands."""
     from tnfd.config import secret_of
+    from tnfd.config.write import KEY_FILE
+    from tnfd.libraries import install_command, is_installed
 
     engine = next(iter(config.engines.values()))
-    if engine.type == "sphinx" and importlib.util.find_spec("pocketsphinx") is None:
-        return ["pip install 'tnfd[sphinx]'    # the engine itself"]
+    if not is_installed(engine.type):
+        return ["# the engine itself:", install_command(engine.type)]
     if engine.type != "openai":
         return []
     secret = secret_of(engine, environ)
     if secret is not None:
         return [f"# the API key is taken from {secret.source}"]
-    key_file = shlex.quote(str(target.parent / "openai-api-key"))
+    if engine.base_url:
+        return ["# if that server wants a key: set api_key_file in the configuration"]
+    key_file = shlex.quote(str(target.parent / KEY_FILE))
     return [
-        "# the API key, for this terminal alone (paste it, press Enter; it is not shown):",
+        "# the API key, for this terminal alone (paste it, Enter; it is not shown):",
         "read -rs OPENAI_API_KEY && export OPENAI_API_KEY",
-        "# or for good (paste it, press Enter, then Ctrl-D), and set api_key_file in the configuration:",
+        "# or for good (paste it, Enter, Ctrl-D; then set api_key_file in the file):",
         f"(umask 077 && cat > {key_file})",
     ]

@@ -27,7 +27,7 @@ FilesOrJobs = Annotated[
     ),
 ]
 _SHOWN = 30
-_DETAIL = 30  # columns that the last column may take at most while names need the room
+_DETAIL = 26  # columns that the last column may take at most while names need the room
 _INDENT = 10
 
 
@@ -162,8 +162,8 @@ def _detail(job: Job, now: datetime) -> str:
 
     if job.waiting is not None:
         waiting = job.waiting
-        soon = terminal.span((waiting.until - now).total_seconds()) if waiting.until else ""
-        return str(waiting.reason) + (f" for {soon}" if soon else "")
+        left_s = (waiting.until - now).total_seconds() if waiting.until else 0.0
+        return f"{waiting.reason}, {terminal.span(left_s)} left" if left_s > 0 else str(waiting.reason)
     if job.error is not None:
         return job.error.code
     if job.state == "running" and job.chunks_total:
@@ -172,7 +172,7 @@ def _detail(job: Job, now: datetime) -> str:
         return f"like {for_terminal(job.duplicate_of[1].rpartition(b'/')[2])}"
     said = [terminal.audio(job.media.duration_s)] if job.media and job.media.duration_s else []
     said += [terminal.dollars(job.usage.cost_usd)] if job.usage.cost_usd else []
-    said += [f"{len(job.gaps)} gaps"] if job.gaps else []
+    said += [f"{len(job.gaps)} {'gap' if len(job.gaps) == 1 else 'gaps'}"] if job.gaps else []
     return ", ".join([*said, *job.flags])
 
 
@@ -224,6 +224,8 @@ def _story(job: Job, found: dict[str, Any]) -> list[str]:
         rows.append(("engine", f"{job.engine.name} {job.engine.model}".rstrip()))
     if job.duplicate_of is not None:
         rows.append(("same as", for_terminal(job.duplicate_of[1])))
+    if job.moved_to is not None:
+        rows.append(("moved to", for_terminal(job.moved_to)))
     rows += [("output", for_terminal(output.name)) for output in job.outputs]
     if job.usage.requests:
         usage = job.usage

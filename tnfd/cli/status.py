@@ -134,7 +134,7 @@ def _rows(
         rows.append(("inbox", f"{inbox['name']}: {inbox['state']}{how}", inbox["state"]))
         rows.append(("", shorten(inbox["path"].replace(" ", "\u00a0"), room), ""))
     for engine in found["engines"]:
-        until = f" until {engine['until']}" if engine["until"] else ""
+        until = f", tried again {_soon(engine['until'], clock)}" if engine["until"] else ""
         model = f" ({engine['model']})" if engine["model"] else ""
         flight = f", {engine['in_flight']} in flight" if engine["in_flight"] else ""
         text = f"{engine['name']}{model}: {engine['state']}{flight}{until}"
@@ -147,7 +147,7 @@ def _rows(
         rows.append(("waiting", ", ".join(f"{number} {why}" for why, number in found["waiting"].items()), ""))
     rows += _running(running, clock, room)
     spent = found["spent"]
-    until = f"; the budget is reached until {spent['until']}" if spent["until"] else ""
+    until = f"; the budget is reached, renewed {_soon(spent['until'], clock)}" if spent["until"] else ""
     money = f"${spent['today_usd']:.2f} today, ${spent['month_usd']:.2f} this month"
     rows.append(("spent", f"{money}{until}", ""))
     return rows
@@ -160,8 +160,15 @@ def _daemon(found: dict[str, Any], clock: Clock) -> tuple[str, str, str]:
     if found["since"]:
         from datetime import datetime
 
-        since = f", for {terminal.age(datetime.fromisoformat(found['since']), clock.now())}"
+        since = f", up for {terminal.age(datetime.fromisoformat(found['since']), clock.now())}"
     return "daemon", f"{'healthy' if found['healthy'] else 'NOT HEALTHY'}, pid {found['pid']}{since}", ""
+
+
+def _soon(moment: str, clock: Clock) -> str:
+    from datetime import datetime
+
+    left_s = (datetime.fromisoformat(moment) - clock.now()).total_seconds()
+    return f"in {terminal.span(left_s)}" if left_s > 0 else "now"
 
 
 def _running(running: Sequence[Job], clock: Clock, room: int) -> list[tuple[str, str, str]]:

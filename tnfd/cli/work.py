@@ -107,6 +107,10 @@ def forget(named: FilesOrJobs = None, config: ConfigOption = None) -> None:
             terminal.say(f"{name_of(result.job)}: forgotten")
         elif result.before is None:
             complain(f"{name_of(result.job)}: forgotten already")
+        elif result.before.final:
+            complain(
+                f"{name_of(result.job)}: not forgotten, its files are being moved; try again in a moment"
+            )
         else:
             complain(
                 f"{name_of(result.job)}: not forgotten, it is {result.before};"

@@ -1,6 +1,6 @@
 """What is allowed in a configuration but probably not meant: one sentence each, with what to do.
 
-Never refuses anything; ``config check`` shows it.
+Never refuses anything; ``config check`` shows it, and ``run`` logs it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tnfd.config.forms import nearest
+from tnfd.config.forms import lacks_path, nearest
 from tnfd.config.layers import OTHER_VARIABLES, VARIABLES
 from tnfd.config.schema import DEFAULT_MODELS, Config, EngineConfig
 from tnfd.config.secret import base_url_of, secret_of
 from tnfd.config.settings import no_engine
+from tnfd.libraries import install_command, is_installed, library_of
 
 
 def warnings_of(config: Config, environ: Mapping[str, str]) -> list[str]:
@@ -65,9 +66,11 @@ def _nested(config: Config) -> Iterator[str]:
 
 
 def _engine(engine: EngineConfig, environ: Mapping[str, str]) -> Iterator[str]:
+    name = f'engine "{engine.name}"'
+    if not is_installed(engine.type):
+        yield f"{name}: {library_of(engine.type)} is not installed; run: {install_command(engine.type)}"
     if engine.type != "openai":
         return
-    name = f'engine "{engine.name}"'
     if secret_of(engine, environ) is None:
         if engine.api_key_env:
             yield f"{name}: the environment variable {engine.api_key_env} holds no key"
@@ -75,5 +78,9 @@ def _engine(engine: EngineConfig, environ: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: the key file is empty"
         elif not engine.base_url:
             yield f"{name}: no key; set OPENAI_API_KEY, or api_key_file to a file of mode 0600 that holds it"
-    if base_url_of(engine, environ) and engine.model == DEFAULT_MODELS["openai"]:
+    url = base_url_of(engine, environ)
+    if url and lacks_path(url):
+        where = "base_url" if engine.base_url else "OPENAI_BASE_URL"
+        yield f"{name}: {where} has no path, and nearly all servers want one: {url.rstrip('/')}/v1"
+    if url and engine.model == DEFAULT_MODELS["openai"]:
         yield f'{name}: other servers seldom have the model "{engine.model}"; set model to one they have'

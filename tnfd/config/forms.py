@@ -97,6 +97,11 @@ def check_base_url(url: str) -> str | None:
     return None
 
 
+def lacks_path(url: str) -> bool:
+    """Whether a good URL is a server's bare address; APIs lie below a path, nearly always ``/v1``."""
+    return not urlsplit(url).path.strip("/")
+
+
 def check_variable(name: str) -> str | None:
     """Accept empty or the name of an environment variable; never repeats what was written."""
     if not name or _VARIABLE.fullmatch(name):

@@ -180,7 +180,7 @@ def _check_after(reading: Reading, config: Config) -> None:
             key = f"inbox[{index}].failed_dir"
             given = reading.chosen.get(key) or reading.chosen.get(f"inbox[{index}].done_dir")
             if given is not None:
-                reading.report(given, f'done_dir and failed_dir are one folder, "{inbox.failed_dir}"; use two')
+                reading.report(given, f'done_dir and failed_dir are both "{inbox.failed_dir}"; use two')
 
 
 def _check_names(reading: Reading, config: Config) -> None:

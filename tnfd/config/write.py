@@ -10,24 +10,31 @@ import os
 import secrets
 from pathlib import Path
 
-from tnfd.config.schema import DEFAULT_MODELS, FORMATS
+from tnfd.config.schema import DEFAULT_MODELS, FORMATS, keys_of_type
 from tnfd.config.show import assignment
 
 _ENGINE_COMMENTS = {
-    "openai": "recordings are uploaded to OpenAI, or to the server that base_url names",
-    "whisper": "runs on this machine, nothing is uploaded",
-    "sphinx": "runs on this machine, nothing is uploaded; English, draft quality",
+    "openai": "Recordings are uploaded to OpenAI.",
+    "whisper": "Runs on this machine, nothing is uploaded.",
+    "sphinx": "Runs on this machine, nothing is uploaded; English, draft quality.",
 }
+_SERVER_COMMENT = "Recordings are uploaded to this server, which speaks OpenAI's API, and nowhere else."
+KEY_FILE = "openai-api-key"
 
 
-def starter_text(inbox: Path, engine: str, key_file: Path) -> str:
+def starter_text(inbox: Path, engine: str, key_file: Path, *, base_url: str = "", model: str = "") -> str:
     """The text of a first configuration.
+
+    ``engine`` is one of ENGINE_TYPES, or any name together with the ``base_url`` of a server that speaks the
+    API; ``model`` empty: the default one.
 
     Raises:
         UnicodeEncodeError: the inbox's path is not UTF-8, and TOML is.
     """
     written = str(inbox)
     written.encode()
+    engine_type = "openai" if base_url else engine
+    comment = _SERVER_COMMENT if base_url else _ENGINE_COMMENTS[engine]
     lines = [
         "# The configuration of tnfd. What is not written here has its default; all of it: tnfd config show",
         "# After a change: tnfd config check",
@@ -41,12 +48,18 @@ def starter_text(inbox: Path, engine: str, key_file: Path) -> str:
         assignment("language", "auto"),
         "",
         f"[engines.{engine}]",
-        f"# {_ENGINE_COMMENTS[engine][0].upper()}{_ENGINE_COMMENTS[engine][1:]}.",
-        assignment("type", engine),
+        f"# {comment}",
+        assignment("type", engine_type),
     ]
-    if engine != "sphinx":
-        lines.append(assignment("model", DEFAULT_MODELS[engine]))
-    if engine == "openai":
+    if "model" in keys_of_type(engine_type):
+        lines.append(assignment("model", model or DEFAULT_MODELS[engine_type]))
+    if base_url:
+        lines += [
+            assignment("base_url", base_url),
+            "# If the server wants a key, a file that holds it and nothing else, mode 0600:",
+            f"# {assignment('api_key_file', str(key_file.with_name(f'{engine}-api-key')))}",
+        ]
+    elif engine == "openai":
         lines += [
             "# Without it $OPENAI_API_KEY is taken. A file that holds the key and nothing else, mode 0600:",
             f"# {assignment('api_key_file', str(key_file))}",

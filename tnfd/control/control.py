@@ -163,7 +163,7 @@ class Control:
     def forget(self, jobs: Sequence[Job]) -> list[Dealt]:
         """Remove jobs, and transcripts that no other job uses; files beside the recordings stay.
 
-        A running or settling job is left as it is.
+        A job that runs or settles, or whose files are being moved, is left as it is.
         """
         from tnfd.store import commands
 
@@ -172,9 +172,8 @@ class Control:
         with self._writing() as connection:
             for job in jobs:
                 before, numbers = commands.forget(connection, job.id)
-                dropped += numbers
-                gone = before not in (None, JobState.RUNNING, JobState.SETTLING)
-                done.append(Dealt(job, before, gone))
+                dropped += numbers or ()
+                done.append(Dealt(job, before, numbers is not None))
             self._post(connection, "forget")
         for number in dropped:  # after the commit: what is left over here goes when the daemon starts
             shutil.rmtree(self.config.daemon.state_dir / "scratch" / f"t{number}", ignore_errors=True)

@@ -5,7 +5,6 @@ Owns a temporary folder and one child process, and leaves neither behind.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -20,9 +19,13 @@ from typing import IO, Any
 import tomli_w
 
 from tnfd.demo import sample
+from tnfd.libraries import install_command, is_installed, library_of
+from tnfd.rules.columns import wrap
 
 _PATIENCE_S = 120.0
 _PIECES = 8
+_INDENT = 4
+_EVENT = 16  # columns of an event's name
 _HIDDEN = frozenset({"event", "level", "timestamp", "job", "path", "state_dir"})  # noise in a demo
 
 
@@ -33,10 +36,10 @@ class DemoFailed(Exception):
 class _Log(threading.Thread):
     """Reads the daemon's log lines, shows each, and wakes whoever waits for an event."""
 
-    def __init__(self, stream: IO[str], say: Callable[[str], None]) -> None:
+    def __init__(self, stream: IO[str], show: Callable[[str, int], None]) -> None:
         super().__init__(daemon=True)
         self._stream = stream
-        self._say = say
+        self._show = show
         self._events: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self._ended = False
@@ -50,7 +53,7 @@ class _Log(threading.Thread):
             pairs = " ".join(
                 f"{key}={value}" for key, value in event.items() if key not in _HIDDEN and value is not None
             )
-            self._say(f"    {event['event']:<15} {pairs}"[:110])
+            self._show(f"{event['event']:<{_EVENT}}{pairs}", _EVENT)
             with self._news:
                 self._events.append(event)
                 self._news.notify_all()
@@ -76,19 +79,34 @@ class _Log(threading.Thread):
             return found()[0]
 
 
-def play(say: Callable[[str], None]) -> None:
-    """Run the demo, telling each step with ``say``.
+class _Screen:
+    """Says what happens, a line at a time, none wider than ``columns``."""
+
+    def __init__(self, say: Callable[[str], None], columns: int) -> None:
+        self.say = say
+        self._columns = columns
+
+    def show(self, line: str, hang: int = 0) -> None:
+        """Say an indented line; what does not fit goes below, ``hang`` columns further in."""
+        head, text = line[:hang], line[hang:]
+        for piece in wrap(text, self._columns - _INDENT - hang):
+            self.say(f"{'':{_INDENT}}{head:<{hang}}{piece}".rstrip())
+            head = ""
+
+
+def play(say: Callable[[str], None], columns: int = 80) -> None:
+    """Run the demo, telling each step with ``say``, in lines of so many columns.
 
     Raises:
         DemoFailed: it did not work, and why.
     """
-    if importlib.util.find_spec("pocketsphinx") is None:
-        raise DemoFailed("the demo needs the embedded engine: pip install 'tnfd[sphinx]'")
+    if not is_installed("sphinx"):
+        raise DemoFailed(f"the demo needs {library_of('sphinx')}; run: {install_command('sphinx')}")
     with tempfile.TemporaryDirectory(prefix="tnfd-demo-") as folder:
-        _play(Path(folder), say)
+        _play(Path(folder), _Screen(say, columns))
 
 
-def _play(folder: Path, say: Callable[[str], None]) -> None:
+def _play(folder: Path, screen: _Screen) -> None:
     inbox, config = folder / "inbox", folder / "config.toml"
     inbox.mkdir()
     config.write_text(
@@ -100,7 +118,7 @@ def _play(folder: Path, say: Callable[[str], None]) -> None:
             }
         )
     )
-    say("1. The daemon starts and watches an empty inbox:")
+    screen.say("1. The daemon starts and watches an empty inbox:")
     environ = {key: value for key, value in os.environ.items() if not key.startswith("TNFD_")}
     with subprocess.Popen(
         [sys.executable, "-m", "tnfd", "run", "--config", str(config)],
@@ -110,13 +128,13 @@ def _play(folder: Path, say: Callable[[str], None]) -> None:
     ) as daemon:
         if daemon.stderr is None:
             raise DemoFailed("the daemon has no log")
-        log = _Log(daemon.stderr, say)
+        log = _Log(daemon.stderr, screen.show)
         log.start()
         try:
             log.wait_for("daemon.ready")
             with sample() as recording:
                 target = inbox / f"hello{recording.suffix}"
-                say("\n2. A recording is copied in slowly; it is taken only once it is whole:")
+                screen.say("\n2. A recording is copied in slowly; it is taken only once it is whole:")
                 _copy_slowly(recording, target, daemon)
             log.wait_for("job.finished", "job.failed")
             _wait_for_status(target, daemon)
@@ -128,10 +146,10 @@ def _play(folder: Path, say: Callable[[str], None]) -> None:
                 daemon.kill()
                 code = daemon.wait()
             log.join(timeout=5)
-    _show(inbox, target, say)
+    _show(inbox, target, screen)
     if code != 0:
         raise DemoFailed(f"the daemon stopped with exit code {code}")
-    say("\nThat is all. To watch a folder of your own, run: tnfd init")
+    screen.say("\nThat is all. To watch a folder of your own, run: tnfd init")
 
 
 def _copy_slowly(recording: Path, target: Path, daemon: subprocess.Popen[str]) -> None:
@@ -160,18 +178,19 @@ def _ended_within(daemon: subprocess.Popen[str], span_s: float) -> bool:
     return True
 
 
-def _show(inbox: Path, target: Path, say: Callable[[str], None]) -> None:
+def _show(inbox: Path, target: Path, screen: _Screen) -> None:
+    """The transcript comes last: it is what stays in sight."""
     status = target.with_name(target.name + ".status.json")
     transcript = target.with_suffix(".txt")
-    say("\n3. What lies in the inbox now:")
-    for entry in sorted(inbox.iterdir()):
-        say(f"    {entry.name:<28} {entry.stat().st_size:>7} bytes")
     if not transcript.exists():
         state = status.read_text(encoding="utf-8") if status.exists() else "no status file"
         raise DemoFailed(f"there is no transcript: {state}")
-    say(f"\n4. {status.name}:")
-    for line in status.read_text(encoding="utf-8").splitlines():
-        say(f"    {line}")
-    say(f"\n5. {transcript.name} (by the embedded engine: English, draft quality):\n")
+    screen.say(f"\n3. {status.name}, what happened, for people and programs (a key a line):")
+    for key, value in json.loads(status.read_bytes()).items():
+        screen.show(f'"{key}": {json.dumps(value)}', hang=2)
+    screen.say("\n4. What lies in the inbox now:")
+    for entry in sorted(inbox.iterdir()):
+        screen.show(f"{entry.name:<28}{entry.stat().st_size:>7} bytes", hang=36)
+    screen.say(f"\n5. {transcript.name}, the transcript (embedded engine: English, draft quality):\n")
     for line in transcript.read_text(encoding="utf-8").splitlines():
-        say(f"    {line}")
+        screen.show(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
@@ -11,8 +10,8 @@ from tnfd.doctor.finding import Finding, Hangs, Mark, within
 from tnfd.doctor.server import Fetch, Reply
 from tnfd.engines.profiles import OPENAI_URL, host_of, is_private_host
 from tnfd.errors import ConfigError
+from tnfd.libraries import install_command, is_installed, library_of
 
-_LIBRARIES = {"sphinx": "pocketsphinx", "whisper": "faster_whisper"}
 _RETIRED = datetime(2027, 2, 26, tzinfo=UTC)  # openai 3.54, types/audio_model.py
 _RETIRING = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 _NOTHING = "nothing is transcribed by this engine until then"
@@ -58,12 +57,10 @@ def check_engine(
 
 
 def _installed(area: str, engine_type: str) -> Finding:
-    library = _LIBRARIES[engine_type]
-    if importlib.util.find_spec(library) is not None:
+    library = library_of(engine_type)
+    if is_installed(engine_type):
         return Finding(area, Mark.OK, f"{library} is installed")
-    return Finding(
-        area, Mark.FAIL, f"{library} is not installed", _NOTHING, f"pip install 'tnfd[{engine_type}]'"
-    )
+    return Finding(area, Mark.FAIL, f"{library} is not installed", _NOTHING, install_command(engine_type))
 
 
 def _is_openai(url: str) -> bool:

@@ -7,7 +7,6 @@ imports pocketsphinx, which would hold the interpreter's lock of the whole daemo
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import signal
@@ -20,6 +19,7 @@ from typing import IO, Any, Self
 
 from tnfd.engines import sphinx_child
 from tnfd.errors import Fault
+from tnfd.libraries import install_command, is_installed, library_of
 from tnfd.model import ChunkResult, Segment, Word
 from tnfd.ports.engine import Capabilities, EngineChunk, Hints
 from tnfd.rules.faults import clean
@@ -27,7 +27,6 @@ from tnfd.rules.faults import clean
 _MAX_S = 4 * 3600.0
 _START_S = 60.0  # to start and load the model (1 s when measured) on a busy machine
 _REAL_TIMES = 5.0  # 0.32 of real time was measured; fifteen times that is a hang
-_HINT = "Run: pip install 'tnfd[sphinx]'"
 
 # What the child needs of the environment: where Python finds its packages.
 _ENVIRONMENT = ("PATH", "HOME", "PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "LD_LIBRARY_PATH", "TMPDIR")
@@ -103,8 +102,9 @@ class SphinxEngine:
             raise ValueError(f"this engine takes pcm, not {chunk.encoding}")
         if hints.languages and not any(_is_english(language) for language in hints.languages):
             raise Fault("engine.language", f"{', '.join(hints.languages)}; this engine speaks English")
-        if importlib.util.find_spec("pocketsphinx") is None:
-            raise Fault("engine.not_installed", "pocketsphinx", hint=_HINT)
+        if not is_installed(self.type):
+            hint = f"Run: {install_command(self.type)}; then restart tnfd."
+            raise Fault("engine.not_installed", library_of(self.type), hint=hint)
         request = {"path": os.fsencode(chunk.path).hex()}
         limit_s = self._timeout_s or _START_S + _REAL_TIMES * chunk.duration_s
         async with self._turn:

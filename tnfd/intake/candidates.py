@@ -31,13 +31,15 @@ class Candidate:
     phase: Phase = Phase.SETTLING
     settling: Settling | None = None  # None: not looked at yet
     flags: tuple[str, ...] = ()
-    added: bool = False  # an event since the last look said that the name is new
+    moved: bool = False  # events since the last look said that a temporary file turned into it
     forced: bool = False  # to be taken even if the house knows it
     again: bool = False  # something happened to it while it was in other hands
     again_forced: bool = False  # and it is to be taken even if the house knows it by then
     seen: bool = False  # it was there, and unknown
     looked_at: float = 0.0  # monotonic s
     hash_failures: int = 0
+    io_failures: int = 0
+    was: StatKey | None = None  # as the house knows it, if it does
     announced_at: float | None = None  # monotonic s
     announced_size_bytes: int = -1
 
@@ -45,6 +47,11 @@ class Candidate:
     def stat(self) -> StatKey | None:
         """The last stat key seen."""
         return self.settling.stat if self.settling else None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the house may have a job that says that it settles."""
+        return self.announced_at is not None or self.forced
 
 
 class Candidates:

@@ -38,7 +38,7 @@ class StoreClaims:
         """See the port."""
         return await self._store.known(root)
 
-    async def unsettled(self, root: bytes) -> list[bytes]:
+    async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
         """See the port."""
         return await self._store.unsettled(root)
 

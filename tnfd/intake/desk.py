@@ -5,7 +5,7 @@ Owns how a path becomes a candidate; nothing here touches a disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tnfd.intake.bell import Bell
@@ -45,28 +45,29 @@ class Desk:
         """Return the reference of a file below this inbox."""
         return FileRef(self.path, rel, stat)
 
-    def resume(self, rels: Sequence[bytes]) -> None:
+    def resume(self, unsettled: Mapping[bytes, StatKey]) -> None:
         """Go on with files that were announced before a restart; those that left since turn out gone."""
-        for rel in rels:
+        for rel, was in unsettled.items():
             taken = decide_name(rel, self.options.names)
             if isinstance(taken, Ignore):
                 self.outbox.gone(rel)
             else:
-                self.touch(rel, taken.flags)
+                # Whatever the house knows of it, its job waits to be told what became of it.
+                self.touch(rel, taken.flags, forced=True)
                 if (candidate := self.candidates.get(rel)) is not None:
-                    candidate.announced_at = candidate.first_at
+                    candidate.announced_at, candidate.was = candidate.first_at, was
 
     def touch(
-        self, rel: bytes, flags: tuple[str, ...] = (), *, added: bool = False, forced: bool = False
+        self, rel: bytes, flags: tuple[str, ...] = (), *, moved: bool = False, forced: bool = False
     ) -> None:
         """See to it that a file is looked at soon."""
         now = self.clock.monotonic()
         candidate = self.candidates.get(rel)
         if candidate is None:
-            candidate = Candidate(rel, self.clock.now(), now, now, flags=flags, added=added, forced=forced)
+            candidate = Candidate(rel, self.clock.now(), now, now, flags=flags, moved=moved, forced=forced)
             self.candidates.add(candidate)
         else:
-            candidate.added |= added
+            candidate.moved |= moved
             if candidate.phase is not Phase.SETTLING or candidate.due == float("inf"):
                 candidate.again = True  # in other hands; they give it back
                 candidate.again_forced |= forced

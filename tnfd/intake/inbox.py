@@ -18,6 +18,7 @@ from tnfd.intake.look import RootLost
 from tnfd.intake.mounts import Mount, read_mount
 from tnfd.intake.options import IntakeOptions
 from tnfd.intake.outbox import Outbox
+from tnfd.intake.patience import PatientClaims
 from tnfd.intake.session import Session
 from tnfd.intake.status import InboxState, Status
 from tnfd.ports.claims import Claims, Origin
@@ -69,28 +70,29 @@ class InboxIntake:
         ready = ready or asyncio.Event()
         self._status.beat()
         self._candidates = Candidates()
-        known = Known(await self._claims.known(self._path))
+        claims = PatientClaims(self._claims, self._clock, self._status)
+        known = Known(await claims.known(self._path))
         thread = FileThread(self._origin.inbox, self._clock)
         desk = Desk(
             origin=self._origin,
             path=self._path,
             options=self._options,
-            claims=self._claims,
+            claims=claims,
             clock=self._clock,
             thread=thread,
             status=self._status,
             known=known,
             candidates=self._candidates,
             asked=self._asked,
-            first_start=await self._claims.first_start(self._path),
+            first_start=await claims.first_start(self._path),
             bell=self._bell,
         )
 
         def look_again(candidate: Candidate) -> None:
-            desk.touch(candidate.rel, candidate.flags, added=candidate.added, forced=candidate.again_forced)
+            desk.touch(candidate.rel, candidate.flags, moved=candidate.moved, forced=candidate.again_forced)
 
-        desk.outbox = Outbox(self._claims, self._origin, self._candidates, known, self._clock, look_again)
-        desk.resume(await self._claims.unsettled(self._path))
+        desk.outbox = Outbox(claims, self._origin, self._candidates, known, self._clock, look_again)
+        desk.resume(await claims.unsettled(self._path))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(desk.outbox.run())

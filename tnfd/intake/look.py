@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tnfd.errors import Fault, SourceVanished
 from tnfd.intake.lease import probe_lease
@@ -45,8 +45,13 @@ class Looker:
         self._clock = clock
         self._leases = leases
 
-    def look_all(self, rels: Sequence[bytes]) -> list[Observation | NotAFile]:
+    def look_all(
+        self, rels: Sequence[bytes], were: Sequence[StatKey | None] = ()
+    ) -> list[Observation | NotAFile]:
         """Look at several files, in order.
+
+        ``were``: how they were seen last. One that is not there, and cannot be told from one whose file
+        system is not there, has the problem ``inbox.lost``.
 
         Raises:
             RootLost: something was not there, and neither is the root.
@@ -56,6 +61,11 @@ class Looker:
         missing = any(isinstance(one, Observation) and one.stat is None for one in seen)
         if missing and not self._root.still_there():
             raise RootLost
+        for index, (rel, was, one) in enumerate(zip(rels, were, seen, strict=False)):
+            if was is None or isinstance(one, NotAFile) or one.stat is not None or one.problem:
+                continue
+            if not self._root.has_left(rel, was):
+                seen[index] = replace(one, problem="inbox.lost")
         return seen
 
     def is_folder(self, rel: bytes) -> bool:

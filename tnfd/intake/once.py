@@ -19,7 +19,17 @@ from tnfd.intake.mounts import read_mount
 from tnfd.model import StatKey
 from tnfd.ports.clock import Clock
 from tnfd.root import Root
-from tnfd.rules.settle import Gone, Observation, Policy, Ready, Refuse, Settling, Wait, decide_settled
+from tnfd.rules.settle import (
+    IO_QUIET_S,
+    Gone,
+    Observation,
+    Policy,
+    Ready,
+    Refuse,
+    Settling,
+    Wait,
+    decide_settled,
+)
 from tnfd.threads import FileThread
 
 LOOKS_AT_ONCE = 64
@@ -94,7 +104,7 @@ class OnceIntake:
         policy = (Policy.local if self._local else Policy.network)(self._settle_s)
         # Nobody waits for an empty file to grow in a batch, nor for one that has rested for long.
         aged_s = policy.blind_s if self._local else _AGED_NETWORK_S
-        self._policy = replace(policy, empty_s=0.0, aged_s=aged_s)
+        self._policy = replace(policy, empty_s=0.0, io_s=IO_QUIET_S, aged_s=aged_s)
         self._looker = Looker(self._root, self._clock, leases=self._local)
 
     async def look(self, rels: Sequence[bytes]) -> list[Rests | Refused | Left | Settling]:

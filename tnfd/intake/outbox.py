@@ -70,7 +70,7 @@ class Outbox:
         self._bell.ring()
 
     async def run(self) -> None:
-        """Tell until cancelled. What Claims raises ends it: the store then has a problem of its own."""
+        """Tell until cancelled. What Claims raises ends it: waiting would not mend that."""
         while True:
             await self._bell.wait()
             while await self._tell():

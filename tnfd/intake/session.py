@@ -19,6 +19,7 @@ from tnfd.intake.desk import LOOK_GAP_S, Desk
 from tnfd.intake.identify import identify
 from tnfd.intake.look import Looker, NotAFile, RootLost
 from tnfd.intake.mounts import Mount, decide_mode
+from tnfd.intake.moves import Moves
 from tnfd.intake.scan import SLICE, Entry, Walk
 from tnfd.intake.watch import Hint, Watcher, WatcherDied, decide_restart
 from tnfd.model import FileRef, StatKey
@@ -39,6 +40,8 @@ _MISSED_AGE_NS = 2_000_000_000
 _FASTEST_SCAN_S = 5.0
 _SCAN_SHARE = 20  # without events: scan at most this part of the time
 _HASH_TRIES = 3
+_IO_FIRST_S = 5.0  # after a disk or share failed; then twice as long each time
+_IO_LONGEST_S = 300.0
 
 
 class Session:
@@ -68,6 +71,7 @@ class Session:
         self._maybe_folders: list[bytes] = []
         self._subtrees: dict[bytes, tuple[float, bool]] = {}  # folder: when, and whether once more after that
         self._reported: set[bytes] = set()
+        self._moves = Moves()
 
     async def run(self, ready: asyncio.Event) -> NoReturn:
         """Work until cancelled; ``ready`` is set once changes are noticed.
@@ -147,6 +151,7 @@ class Session:
         self._scan_bell.ring()
 
     def _take_hints(self, hints: list[Hint]) -> None:
+        moved = self._moves.take(hints, self._clock.monotonic())
         for hint in hints:
             folder, _, name = hint.rel.rpartition(b"/")
             if not hint.rel:
@@ -155,7 +160,7 @@ class Session:
             taken = decide_name(hint.rel, self._names)
             if not isinstance(taken, Ignore):
                 if hint.kind != "deleted" or self._desk.candidates.get(hint.rel) is not None:
-                    self._desk.touch(hint.rel, taken.flags, added=hint.kind == "added")
+                    self._desk.touch(hint.rel, taken.flags, moved=hint.rel in moved)
             elif name == IGNORE_FILE and hint.kind == "deleted":
                 self._walk_soon(folder)
             elif hint.kind == "added":
@@ -271,18 +276,29 @@ class Session:
                 delay_s = candidates.next_due() - now
                 await self._desk.bell.wait(delay_s if delay_s != float("inf") else None)
                 continue
-            added = []
+            await self._recall(due)
+            moved = []
             for candidate in due:
-                added.append(candidate.added)
-                candidate.added = candidate.again = False
-            seen = await self._thread.run(self._looker.look_all, [candidate.rel for candidate in due])
-            for candidate, was_added, one in zip(due, added, seen, strict=True):
+                moved.append(candidate.moved)
+                candidate.moved = candidate.again = False
+            rels = [candidate.rel for candidate in due]
+            were = [(candidate.stat or candidate.was) if candidate.shown else None for candidate in due]
+            seen = await self._thread.run(self._looker.look_all, rels, were)
+            for candidate, was_moved, one in zip(due, moved, seen, strict=True):
                 candidates.looked(candidate, self._clock.monotonic())
                 if isinstance(one, NotAFile):
                     self._drop(candidate, one.reason)
                 else:
-                    self._judge(candidate, replace(one, added=was_added))
+                    self._judge(candidate, replace(one, moved=was_moved))
             self._update_room()
+
+    async def _recall(self, due: list[Candidate]) -> None:
+        """Ask the house how it knows the files that it asked for: should one not be there, that counts."""
+        asked = [one for one in due if one.forced and one.stat is None and one.was is None]
+        if asked:
+            were = await self._desk.claims.unsettled(self._desk.path)
+            for candidate in asked:
+                candidate.was = were.get(candidate.rel)
 
     def _take_asked(self) -> None:
         while self._desk.asked:
@@ -290,6 +306,7 @@ class Session:
             taken = decide_name(rel, self._names)
             if isinstance(taken, Ignore):
                 self._desk.status.ignored(rel, taken.reason)
+                self._desk.outbox.gone(rel)
             else:
                 self._desk.touch(rel, taken.flags, forced=True)
 
@@ -304,11 +321,11 @@ class Session:
             desk.status.file("file.seen", rel, size_bytes=stat.size_bytes)
         candidate.settling, verdict = decide_settled(candidate.settling, seen, self._policy)
         if isinstance(verdict, Wait):
-            at = (
-                min(verdict.look_again_at, seen.ended_at + LOOK_GAP_S)
-                if candidate.again
-                else verdict.look_again_at
-            )
+            at = verdict.look_again_at
+            if seen.problem == "source.io":
+                at = max(at, seen.ended_at + self._io_delay_s(candidate, Fault(seen.problem)))
+            if candidate.again:
+                at = min(at, seen.ended_at + LOOK_GAP_S)
             candidate.again = False
             desk.candidates.schedule(candidate, at)
             if candidate.settling is not None:
@@ -326,13 +343,21 @@ class Session:
         candidate.forced |= candidate.again_forced
         candidate.again_forced = False
 
+    def _io_delay_s(self, candidate: Candidate, fault: Fault) -> float:
+        """Count a failure of the disk or share, for which no file is given up; return when to try again."""
+        if candidate.io_failures == 0:
+            self._desk.status.failing(candidate.rel, fault)
+        candidate.io_failures += 1
+        return min(_IO_LONGEST_S, _IO_FIRST_S * 2.0 ** min(candidate.io_failures - 1, 10))
+
     def _drop(self, candidate: Candidate, reason: str = "") -> None:
+        self._merge_forced(candidate)
         if candidate.again:  # an event came while we looked: what we saw may be the past
             candidate.again, candidate.settling = False, None
             self._desk.candidates.schedule(candidate, self._clock.monotonic() + LOOK_GAP_S)
             return
         self._desk.candidates.remove(candidate)
-        if candidate.announced_at is not None:
+        if candidate.shown:
             self._desk.outbox.gone(candidate.rel)
         if reason:
             self._desk.status.ignored(candidate.rel, reason)
@@ -373,7 +398,11 @@ class Session:
             self._settle_again(candidate, 0.0)
         except Fault as fault:
             candidate.hash_failures += 1
-            if candidate.hash_failures >= _HASH_TRIES:
+            if fault.code == "source.io":
+                self._settle_again(candidate, self._io_delay_s(candidate, fault))
+                if candidate.settling is not None:
+                    self._announce(candidate, candidate.settling)
+            elif candidate.hash_failures >= _HASH_TRIES:
                 desk.outbox.refuse(candidate, desk.ref(rel, stat), fault)
             else:
                 self._settle_again(candidate, 5.0 * candidate.hash_failures)

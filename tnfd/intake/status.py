@@ -8,8 +8,11 @@ from typing import Any, Literal
 
 import structlog
 
+from tnfd.errors import Fault
 from tnfd.ports.clock import Clock
 from tnfd.rules.names import for_terminal
+
+_TRIED_AGAIN = "Check the disk or the share that it lies on; it is tried again by itself."
 
 Mode = Literal["", "events", "scan"]  # "" until the folder was opened once
 
@@ -110,6 +113,20 @@ class Status:
     def file(self, event: str, rel: bytes, **fields: Any) -> None:
         """Log what happened to a file."""
         self._log.info(event, file=for_terminal(rel), **fields)
+
+    def failing(self, rel: bytes, fault: Fault) -> None:
+        """Log that a file cannot be read at the moment."""
+        self._log.warning(
+            "file.failing", file=for_terminal(rel), code=fault.code, reason=fault.message, hint=_TRIED_AGAIN
+        )
+
+    def waits(self, why: str) -> None:
+        """Log that the house cannot take what it is told at the moment."""
+        self._log.warning("inbox.waiting", reason=why)
+
+    def goes_on(self) -> None:
+        """Log that it can again."""
+        self._log.info("inbox.goes_on")
 
     def ignored(self, rel: bytes, reason: str) -> None:
         """Log a file that is passed by, for whoever wonders."""

@@ -1,10 +1,12 @@
 """The pipeline's reach into people's folders: sources opened for reading, folders opened for writing.
 
-Each root has a thread of its own, so that a share that hangs stops only the jobs on it.
+Each root has a thread of its own, so that a share that hangs stops only the jobs on it; and those wait for
+its answer no longer than for a share that is gone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
@@ -19,17 +21,54 @@ from tnfd.threads import FileThread
 
 T = TypeVar("T")
 
+PATIENCE_S = 20.0  # as for the inbox's own thread: what takes longer counts as hanging
+
 
 class FileThreads:
-    """One thread a root, started when first needed."""
+    """One thread a root, started when first needed.
 
-    def __init__(self, clock: Clock) -> None:
+    ``patience_s``: how long (seconds) a call may take before its file system counts as lost; None: for ever.
+    """
+
+    def __init__(self, clock: Clock, *, patience_s: float | None = PATIENCE_S) -> None:
         self._clock = clock
+        self._patience_s = patience_s
         self._threads: dict[bytes, FileThread] = {}
 
-    async def run(self, root: bytes, call: Callable[..., T], *args: object) -> T:
-        """Run a blocking call in the root's thread."""
-        return await self._thread(root).run(call, *args)
+    async def run(
+        self,
+        root: bytes,
+        call: Callable[..., T],
+        *args: object,
+        undo: Callable[[], object] | None = None,
+    ) -> T:
+        """Run a blocking call in the root's thread.
+
+        A call that was begun ends some time, even if it was cancelled or given up meanwhile: ``undo`` then
+        runs after it. While one hangs, all others fail at once.
+
+        Raises:
+            Fault: ``inbox.lost``, if there was no answer in time; and whatever ``call`` raises.
+        """
+        thread = self._thread(root)
+        self._check_answers(thread)
+        try:
+            async with asyncio.timeout(self._patience_s) as bound:
+                return await thread.run(call, *args)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if undo is not None:
+                with contextlib.suppress(RuntimeError):
+                    thread.post(undo)
+            if bound.expired() and isinstance(error, TimeoutError):
+                raise _silent() from error
+            raise
+
+    def _check_answers(self, thread: FileThread) -> None:
+        since = thread.busy_since
+        if since is None or self._patience_s is None:
+            return
+        if self._clock.monotonic() - since > self._patience_s:
+            raise _silent()
 
     def post(self, root: bytes, call: Callable[..., object], *args: object) -> None:
         """Run a call after those at hand, for tidying up; nobody hears of its result."""
@@ -45,6 +84,10 @@ class FileThreads:
         """End the threads; one that hangs is left behind."""
         for thread in self._threads.values():
             await thread.close()
+
+
+def _silent() -> Fault:
+    return Fault("inbox.lost", "the file system does not answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +167,8 @@ def open_settled(ref: FileRef) -> tuple[int, os.stat_result]:
             fd, st = root.open_source(ref.rel)
         except SourceVanished as gone:
             # An empty mount point is there although the share is not: nothing counts as deleted then.
-            if root.identity()[0] != ref.stat.dev:
-                raise Fault("inbox.lost", "another file system is mounted there") from gone
+            if not root.has_left(ref.rel, ref.stat):
+                raise Fault("inbox.lost", "its file system is not mounted there") from gone
             raise
     if StatKey.of(st) != ref.stat:
         os.close(fd)

@@ -164,7 +164,7 @@ class Transcriber:
             os.close(fd)
 
     async def _open(self, lease: Lease) -> tuple[int, os.stat_result]:
-        """Open the source; a descriptor that arrives after a cancellation is closed by the thread."""
+        """Open the source; a descriptor that arrives when nobody waits any more is closed by the thread."""
         box: list[int] = []
 
         def opened() -> os.stat_result:
@@ -172,12 +172,7 @@ class Transcriber:
             box.append(fd)
             return st
 
-        try:
-            st = await self._files.run(lease.job.source.root, opened)
-        except asyncio.CancelledError:
-            with contextlib.suppress(RuntimeError):
-                self._files.post(lease.job.source.root, _close_all, box)
-            raise
+        st = await self._files.run(lease.job.source.root, opened, undo=lambda: _close_all(box))
         return box[0], st
 
     # -- send --------------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ class Claims(Protocol):
         """Everything below ``root`` that was claimed, refused or skipped: relative path -> stat then."""
         ...
 
-    async def unsettled(self, root: bytes) -> list[bytes]:
-        """Relative paths that were announced by ``settling`` and have not been finished or given up since."""
+    async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
+        """What was announced by ``settling`` and has not ended since: relative path -> stat then."""
         ...
 
     async def claim(self, origin: Origin, found: Sequence[Found]) -> None:

@@ -69,8 +69,8 @@ class IntakeStore(Protocol):
         """All sights below a root."""
         ...
 
-    async def unsettled(self, root: bytes) -> list[bytes]:
-        """Relative paths of the jobs below a root that are still settling."""
+    async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
+        """The jobs below a root that are still settling: relative path -> the stat seen last."""
         ...
 
     async def claim(self, origin: Origin, found: Sequence[Found]) -> list[Claim]:

@@ -12,10 +12,11 @@ def width(text: str) -> int:
     """Return the columns that a text takes: two for full-width characters, none for marks on others."""
     if text.isascii():
         return len(text)
-    return sum(_columns(char) for char in text)
+    return sum(char_width(char) for char in text)
 
 
-def _columns(char: str) -> int:
+def char_width(char: str) -> int:
+    """Return the columns of one character."""
     if unicodedata.east_asian_width(char) in "WF":
         return 2
     return 0 if unicodedata.category(char) in ("Mn", "Me", "Cf") else 1
@@ -41,7 +42,7 @@ def shorten(text: str, columns: int) -> str:
     if room < 4:
         return clip(text, columns)
     tail = _head(text[::-1], room // 2)[::-1]
-    while tail and not _columns(tail[0]):  # a mark without the letter that it stands on
+    while tail and not char_width(tail[0]):  # a mark without the letter that it stands on
         tail = tail[1:]
     return _head(text, room - width(tail)) + ELLIPSIS + tail
 
@@ -49,7 +50,7 @@ def shorten(text: str, columns: int) -> str:
 def _head(text: str, columns: int) -> str:
     used = 0
     for end, char in enumerate(text):
-        used += _columns(char)
+        used += char_width(char)
         if used > columns:
             return text[:end]
     return text

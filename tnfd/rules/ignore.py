@@ -97,6 +97,25 @@ def decide_name(rel: bytes, rules: NameRules) -> Take | Ignore:
     return Take(("conflict_copy",) if _CONFLICT.search(text) else ())
 
 
+def origins(rel: bytes) -> frozenset[tuple[bytes, bytes]]:
+    """Return what a file that is renamed away may become: marks that ``destinations`` gives as well.
+
+    ``.talk.mp3.Ab3dE9``, ``talk.mp3.part``, ``~syncthing~talk.mp3.tmp`` become talk.mp3 beside them, whatever
+    lies in another folder keeps its name. Of a name that says nothing (``tmp83a1``) it cannot be told.
+    """
+    folder, _, name = rel.rpartition(b"/")
+    bare = name.lower().removeprefix(b"~syncthing~").removeprefix(b".syncthing").lstrip(b"._~$")
+    parts = bare.split(b".")[:16]
+    beside = {(folder, b".".join(parts[:count])) for count in range(1, len(parts))}
+    return frozenset({(b"", b"/" + name), *beside})
+
+
+def destinations(rel: bytes) -> frozenset[tuple[bytes, bytes]]:
+    """Return the marks of a file that may have been renamed to this path; see ``origins``."""
+    folder, _, name = rel.rpartition(b"/")
+    return frozenset({(b"", b"/" + name), (folder, name.lower().rpartition(b".")[0])})
+
+
 @lru_cache(maxsize=4096)
 def decide_folder(rel: bytes, rules: NameRules) -> Ignore | None:
     """Decide on a folder by its path below the inbox; None: its files are looked at."""

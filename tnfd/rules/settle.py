@@ -18,6 +18,7 @@ NETWORK_LOOKS = 3
 BLIND_QUIET_S = 60.0  # nobody can say whether a writer still has the file open
 EMPTY_QUIET_S = 60.0
 IO_QUIET_S = 60.0
+LOST_STEP_S = 30.0
 RENAMED_QUIET_S = 0.3
 
 _SHORTEST_STEP_S = 0.02
@@ -45,7 +46,7 @@ class Policy:
     blind_s: float = BLIND_QUIET_S  # unknown whether one has
     renamed_s: float = RENAMED_QUIET_S  # renamed into place, no writer has it open
     empty_s: float = EMPTY_QUIET_S
-    io_s: float = IO_QUIET_S
+    io_s: float = float("inf")  # a disk or share that fails says nothing of the file: looked at for ever
     looks: int = 1
     aged_s: float = float("inf")  # a file this old by its own times rests, whoever may have it open unseen
 
@@ -67,8 +68,8 @@ class Observation:
 
     ``began_at`` and ``ended_at`` (monotonic seconds) enclose the look: on a share it can take long.
     ``problem`` is the error code that opening met; ``stat`` is None with a problem where not even stat
-    worked, and None without one where nothing is there. ``added``: an event since the last look said that
-    the name is new.
+    worked, and None without one where nothing is there; "inbox.lost" is one where its file system is
+    missing. ``moved``: since the last look a temporary file turned into this one.
     """
 
     began_at: float
@@ -77,7 +78,7 @@ class Observation:
     stat: StatKey | None
     lease: Lease = Lease.UNKNOWN
     links: int = 1
-    added: bool = False
+    moved: bool = False
     problem: str = ""
 
 
@@ -131,7 +132,8 @@ def decide_settled(
     """Add one look to what is known of a file and say what follows from it."""
     if seen.stat is None:
         if seen.problem:
-            return before, Wait(seen.ended_at + _LONGEST_STEP_S)
+            step_s = LOST_STEP_S if seen.problem == "inbox.lost" else _LONGEST_STEP_S
+            return before, Wait(seen.ended_at + step_s)
         return None, Gone()
     now = _follow(before, seen, seen.stat, policy)
     if seen.problem == "source.not_regular":
@@ -159,7 +161,7 @@ def _follow(before: Settling | None, seen: Observation, stat: StatKey, policy: P
             stat,
             first_at=seen.began_at if before is None else before.first_at,
             quiet_since=seen.ended_at,
-            renamed_in=policy.trusted and _renamed_in(seen, stat),
+            renamed_in=first and policy.trusted and _renamed_in(seen, stat),
             rested_s=_rested_s(stat, seen.wall_ns) if first else 0.0,
         )
     elif before.busy:
@@ -174,13 +176,14 @@ def _follow(before: Settling | None, seen: Observation, stat: StatKey, policy: P
 
 
 def _renamed_in(seen: Observation, stat: StatKey) -> bool:
-    """Whether the name is new and the content was complete before the name was.
+    """Whether the content was complete before the name was there.
 
-    A write sets mtime and ctime to the same moment, a rename only ctime. Events cannot tell: watchfiles
-    1.3 says "added" for a rename and for a file created and written within 50 ms alike. A second link may
-    belong to a writer.
+    A write sets mtime and ctime to the same moment, a rename only ctime; but so does a chmod, and cp ends
+    with one (coreutils 9). That a name is new does not tell either: watchfiles 1.3 says "added" for a rename
+    and for a file created and written within 50 ms alike. So a temporary file made for this name must have
+    left in the same moment. A second link may belong to a writer.
     """
-    return seen.added and seen.links == 1 and stat.size_bytes > 0 and stat.ctime_ns > stat.mtime_ns
+    return seen.moved and seen.links == 1 and stat.size_bytes > 0 and stat.ctime_ns > stat.mtime_ns
 
 
 def _rested_s(stat: StatKey, wall_ns: int) -> float:

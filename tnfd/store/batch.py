@@ -12,7 +12,7 @@ from dataclasses import replace
 from tnfd.model import JobState
 from tnfd.ports.batch import Former, Take, Taken, Taking, Waits
 from tnfd.rules.profile import profile_of
-from tnfd.store import intake, jobs, records
+from tnfd.store import commands, holds, intake, jobs, records
 
 NAMELESS = "batch"  # the inbox of jobs that no inbox has a part in
 
@@ -107,15 +107,16 @@ def _again(
     ):
         return Taken(job_id, Taking.ALREADY)
     if redo:
-        _forget_text(connection, text["id"], job_id, now)
-    _queue(connection, wanted, row, now)
+        _redo(connection, wanted, row, now)
+    _queue(connection, wanted, job_id, now)
     done = text["state"] == "done" and not redo
     return Taken(job_id, Taking.RENDER if done else Taking.NEW)
 
 
-def _queue(connection: sqlite3.Connection, wanted: Take, row: sqlite3.Row, now: float) -> None:
+def _queue(connection: sqlite3.Connection, wanted: Take, job_id: str, now: float) -> None:
     """Bring a job that nobody works on into this scope, to be done with these settings."""
-    origin, job_id = wanted.origin, row["id"]
+    origin, ref = wanted.origin, wanted.found.ref
+    row = connection.execute("SELECT state, settings FROM job WHERE id = ?", (job_id,)).fetchone()
     former = records.load_settings(row["settings"])
     settings = origin.settings
     if former.output_dir == settings.output_dir:
@@ -125,23 +126,24 @@ def _queue(connection: sqlite3.Connection, wanted: Take, row: sqlite3.Row, now: 
     if JobState(row["state"]) is not JobState.QUEUED:
         jobs.move(connection, job_id, JobState.QUEUED, now, "queued", "by a batch")
     connection.execute(
-        "UPDATE job SET scope = ?, settings = ?, engine = ?, priority = ?, failures = 0, error = NULL,"
-        " not_before = 0, waiting_reason = NULL, waiting_until = NULL, waiting_detail = '' WHERE id = ?",
-        (origin.scope, records.dump(settings), settings.engines[0].name, wanted.priority, job_id),
-    )
+        "UPDATE job SET scope = ?, inbox = ?, root = ?, rel = ?, settings = ?, engine = ?, priority = ?,"
+        " failures = 0, error = NULL, not_before = 0, waiting_reason = NULL, waiting_until = NULL,"
+        " waiting_detail = '' WHERE id = ?",
+        (origin.scope, origin.inbox, ref.root, ref.rel, records.dump(settings), settings.engines[0].name,
+         wanted.priority, job_id),
+    )  # fmt: skip
     jobs.wait_for_paused_engine(connection, job_id)
+    holds.tell(connection, job_id)
 
 
-def _forget_text(connection: sqlite3.Connection, transcription: int, job_id: str, now: float) -> None:
-    """Begin a transcription anew; what it has cost so far stays counted."""
-    connection.execute("DELETE FROM chunk WHERE transcription = ?", (transcription,))
-    connection.execute(
-        "UPDATE transcription SET state = 'open', owner_job = ?, engine = NULL, encoding = NULL,"
-        " cuts_complete = 0, samples = NULL, transcript = NULL, summary = NULL, created_at = ?,"
-        " finished_at = NULL"
-        " WHERE id = ?",
-        (job_id, now, transcription),
-    )
+def _redo(connection: sqlite3.Connection, wanted: Take, row: sqlite3.Row, now: float) -> None:
+    """Begin a transcription anew, or join the one that this redo has begun for the same content."""
+    begun = connection.execute(
+        "SELECT id FROM transcription WHERE sha256 = ? AND created_at >= ?",
+        (row["sha256"], wanted.redo_since),
+    ).fetchall()
+    settings = wanted.origin.settings
+    commands.redo(connection, row["id"], settings, wanted.found.ref.stat, {one["id"] for one in begun}, now)
 
 
 def hand_back(connection: sqlite3.Connection, owners: Collection[str]) -> None:

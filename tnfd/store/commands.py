@@ -32,18 +32,19 @@ def cancel(connection: sqlite3.Connection, job_id: str, now: float) -> JobState 
     return state
 
 
-def forget(connection: sqlite3.Connection, job_id: str) -> tuple[JobState | None, list[int]]:
+def forget(connection: sqlite3.Connection, job_id: str) -> tuple[JobState | None, list[int] | None]:
     """Remove all that is known of a job but that its file was seen; outputs stay on disk.
 
-    Returns the state that it had (None: no such job; one that is not at rest is left as it is), and the
-    transcriptions that went with it, whose scratch nobody needs.
+    Returns the state that it had (None: no such job) and the transcriptions that went with it, whose scratch
+    nobody needs; None in their place: it is not at rest, and was left as it is.
     """
     row = connection.execute("SELECT * FROM job WHERE id = ?", (job_id,)).fetchone()
     if row is None:
-        return None, []
+        return None, None
     state = JobState(row["state"])
-    if state in (JobState.RUNNING, JobState.SETTLING):
-        return state, []
+    on_the_way = connection.execute("SELECT 1 FROM errand WHERE job = ?", (job_id,)).fetchone()
+    if on_the_way or state in (JobState.RUNNING, JobState.SETTLING):
+        return state, None
     _release_copies(connection, row)
     # The sight stays, and if there is none (an old file of a batch) nothing takes the file by itself anyway.
     connection.execute("DELETE FROM job WHERE id = ?", (job_id,))
@@ -66,7 +67,8 @@ def redo(
     """Queue a finished job for a fresh transcription under new settings; None where it is not finished.
 
     Copies share it: a transcription of ``begun`` with the same content and profile is joined, else a new
-    generation begins. ``stat`` is the file's present one. Returns the transcription.
+    generation begins, never the first: that one may be adopted from another tnfd. ``stat`` is the file's
+    present one. Returns the transcription.
     """
     row = connection.execute("SELECT * FROM job WHERE id = ?", (job_id,)).fetchone()
     if row is None or row["state"] not in _REDONE or row["sha256"] is None:
@@ -75,13 +77,13 @@ def redo(
     content = ContentKey(row["sha256"], row["size_bytes"], profile)
     number = intake.newest_transcription(connection, content)
     if number is None or number not in begun:
-        number = intake.add_transcription(connection, content, job_id, now)
+        number = intake.add_transcription(connection, content, job_id, now, generation=1)
     flags = _own_flags(connection, row)
     jobs.refresh_stat(connection, job_id, stat)
     # Before the move, which looks whether the engine is paused.
     connection.execute(
         "UPDATE job SET settings = ?, profile = ?, engine = ?, transcription = ?, duplicate_of = NULL,"
-        " failures = 0, error = NULL, flags = ?, started_at = NULL WHERE id = ?",
+        " failures = 0, error = NULL, flags = ?, started_at = NULL, adopted = NULL WHERE id = ?",
         (records.dump(settings), profile, settings.engines[0].name, number, flags, job_id),
     )
     jobs.move(connection, job_id, JobState.QUEUED, now, "redo", "by command")

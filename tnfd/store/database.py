@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.resources
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from tnfd.errors import StoreUnusable
@@ -31,8 +34,10 @@ def open_database(path: Path, *, writable: bool = True) -> sqlite3.Connection:
     """
     try:
         if writable:
-            # Created here so that it is never readable by others, whatever the umask.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Created here so that it is never readable by others, whatever the umask. A file that is there is
+            # left alone: closing it would drop the locks that SQLite holds on it in this process (fcntl(2)).
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         mode = "rw" if writable else "ro"
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
@@ -47,11 +52,12 @@ def open_database(path: Path, *, writable: bool = True) -> sqlite3.Connection:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
         if writable:
-            if _version(connection) > len(migrations()):
-                _check_version(connection, path)  # before anything is changed
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            _migrate(connection)
+            with _alone(path.parent):
+                if _version(connection) > len(migrations()):
+                    _check_version(connection, path)  # before anything is changed
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                _migrate(connection)
         else:
             _check_version(connection, path)
     except sqlite3.Error as error:
@@ -61,6 +67,17 @@ def open_database(path: Path, *, writable: bool = True) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let no other process prepare the database meanwhile; SQLite does not wait while it switches to WAL."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -103,14 +103,16 @@ def newest_transcription(connection: sqlite3.Connection, content: ContentKey) ->
     return None if row is None else int(row["id"])
 
 
-def add_transcription(connection: sqlite3.Connection, content: ContentKey, owner: str, now: float) -> int:
-    """Begin a transcription, of the next generation where there are some; return its id."""
+def add_transcription(
+    connection: sqlite3.Connection, content: ContentKey, owner: str, now: float, *, generation: int = 0
+) -> int:
+    """Begin a transcription, of the next generation where there are some, else of this; return its id."""
     key = (content.sha256, content.size_bytes, content.profile)
     cursor = connection.execute(
         "INSERT INTO transcription (sha256, size_bytes, profile, generation, owner_job, created_at)"
-        " SELECT ?1, ?2, ?3, coalesce(max(generation) + 1, 0), ?4, ?5 FROM transcription"
+        " SELECT ?1, ?2, ?3, coalesce(max(generation) + 1, ?6), ?4, ?5 FROM transcription"
         " WHERE sha256 = ?1 AND size_bytes = ?2 AND profile = ?3",
-        (*key, owner, now),
+        (*key, owner, now, generation),
     )
     return int(cursor.lastrowid or 0)
 
@@ -246,7 +248,10 @@ def started(connection: sqlite3.Connection, root: bytes, now: float) -> None:
     connection.execute("INSERT OR IGNORE INTO started VALUES (?, ?)", (root, now))
 
 
-def unsettled(connection: sqlite3.Connection, root: bytes) -> list[bytes]:
-    """Relative paths of the jobs below a root that are still settling."""
-    rows = connection.execute("SELECT rel FROM job WHERE root = ? AND state = 'settling'", (root,))
-    return [row["rel"] for row in rows]
+def unsettled(connection: sqlite3.Connection, root: bytes) -> dict[bytes, StatKey]:
+    """The jobs below a root that are still settling: relative path -> the stat seen last."""
+    rows = connection.execute(
+        "SELECT rel, dev, ino, size_bytes, mtime_ns, ctime_ns FROM job WHERE root = ? AND state = 'settling'",
+        (root,),
+    )
+    return {row["rel"]: records.stat_of(row) for row in rows}

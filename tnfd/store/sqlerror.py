@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from tnfd.errors import Fault, StoreUnusable
+from tnfd.errors import Fault, StoreBusy, StoreUnusable
 
 
 def translate(error: sqlite3.Error) -> Exception:
@@ -17,5 +17,5 @@ def translate(error: sqlite3.Error) -> Exception:
     ):
         return StoreUnusable(f"the database cannot be used: {error}")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StoreUnusable("the database is held by another program for too long")
+        return StoreBusy("the database is held by another program for too long")
     return error

@@ -142,7 +142,7 @@ class SqliteStore:
         """See ``ports.store.IntakeStore``."""
         return await self._read(lambda c: intake.known(c, root))
 
-    async def unsettled(self, root: bytes) -> list[bytes]:
+    async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
         """Relative paths of the jobs below a root that are still settling."""
         return await self._read(lambda c: intake.unsettled(c, root))
 

@@ -447,6 +447,8 @@ def retry(connection: sqlite3.Connection, job_id: str, now: float) -> bool:
         return True
     if state not in (JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED, JobState.VANISHED):
         return False
+    if row["transcription"] is None and row["left_at"] is not None:
+        return False  # moved away with its content unknown; whoever wants it taken puts it back
     if row["transcription"] is None:  # it failed before its content was known: intake looks again
         jobs.move(connection, job_id, JobState.SETTLING, now, "retry", "by command")
         forget_sight(connection, records.ref_of(row))

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 
+from tnfd.rules.columns import char_width, width
 from tnfd.rules.text import clean
 
 COLUMNS = 42  # of a line; wider stretches without spaces are cut where their script allows it
@@ -88,19 +89,6 @@ _ABBREVIATIONS = _words(
     jr sr vs mt ft approx etc fig vol nr bzw ca inkl evtl ggf usw str abs art bd jh mio mrd tel ud uds sig
     """
 )
-
-
-def width(text: str) -> int:
-    """Return the columns that a text takes: two for full-width characters, none for marks on others."""
-    if text.isascii():
-        return len(text)
-    return sum(_columns(char) for char in text)
-
-
-def _columns(char: str) -> int:
-    if unicodedata.east_asian_width(char) in "WF":
-        return 2
-    return 0 if unicodedata.category(char) in ("Mn", "Me", "Cf") else 1
 
 
 def pieces(text: str) -> Iterator[tuple[str, bool]]:
@@ -223,11 +211,11 @@ def _chopped(part: str) -> Iterator[str]:
     start, taken = 0, 0
     if _SPACELESS.search(part) and width(part) > COLUMNS:
         for at, char in enumerate(part):
-            taken += _columns(char)
+            taken += char_width(char)
             # Before a leading vowel a syllable begins; elsewhere, at least before a base character.
             good = char in _SYLLABLE_STARTS and taken > COLUMNS // 2
             full = taken > COLUMNS - 4 and not _clings(char) and char not in _NOT_FIRST
             if at and part[at - 1] not in _SYLLABLE_STARTS and (good or full):
                 yield part[start:at]
-                start, taken = at, _columns(char)
+                start, taken = at, char_width(char)
     yield part[start:]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from tnfd.model import Gap, Transcript
-from tnfd.rules.formats.breaks import CLINGING, COLUMNS, SENTENCE, break_cost, width
+from tnfd.rules.columns import width
+from tnfd.rules.formats.breaks import CLINGING, COLUMNS, SENTENCE, break_cost
 from tnfd.rules.formats.lines import Part, wrapped, wrapped_text
 from tnfd.rules.formats.spoken import Piece, spoken
 from tnfd.rules.formats.timing import LONGEST_MS, SHORTEST_MS, SPEED_CPS, Slot, placed

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tnfd.rules.formats.breaks import COLUMNS, break_cost, pieces, width
+from tnfd.rules.columns import width
+from tnfd.rules.formats.breaks import COLUMNS, break_cost, pieces
 
 _LINE = 100_000.0  # one line fewer is worth more than any beauty
 _BREAK = 14.0  # the cost of a break, in squares of columns

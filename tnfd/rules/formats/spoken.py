@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from tnfd.model import Segment, Transcript, Word
-from tnfd.rules.formats.breaks import pieces, width
+from tnfd.rules.columns import width
+from tnfd.rules.formats.breaks import pieces
 from tnfd.rules.text import clean, needs_space
 
 SLOWEST_CPS = 4.0  # columns a second; what would be slower has silence in it

@@ -1,0 +1,273 @@
+"""An inbox whose disk fails, whose share is missing, whose house cannot write, and whose jobs wait for it."""
+# ruff: noqa: ASYNC221, ASYNC240 (a test's own small files block nobody)
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.fakes import FastClock, MemoryClaims, eventually
+from tnfd.clock import SystemClock
+from tnfd.errors import Fault, StoreBusy
+from tnfd.intake.inbox import InboxIntake
+from tnfd.intake.lease import ignore_sigio
+from tnfd.intake.mounts import read_mount
+from tnfd.intake.options import IntakeOptions
+from tnfd.model import FileRef, JobSettings, StatKey
+from tnfd.ports.claims import Found, Origin
+from tnfd.ports.clock import Clock
+
+ORIGIN = Origin("inbox:test", "test", JobSettings(engines=()))
+OPTIONS = IntakeOptions(settle_s=0.3)
+
+
+@pytest.fixture(autouse=True)
+def _sigio() -> Iterator[None]:
+    old = signal.getsignal(signal.SIGIO)
+    ignore_sigio()
+    yield
+    signal.signal(signal.SIGIO, old)
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    if read_mount(os.fsencode(tmp_path)).kind != "local":
+        pytest.skip("the temporary folder does not lie on a local disk")
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that can be mounted on an inbox by ``bind``."""
+    folder = tmp_path / "share"
+    folder.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "x", folder], check=False).returncode:
+        pytest.skip("mounting is not permitted")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def bind(share: Path, point: Path) -> None:
+    subprocess.run(["mount", "--bind", share, point], check=True)
+
+
+def unbind(point: Path) -> None:
+    subprocess.run(["umount", "-l", point], check=True)
+
+
+class Running:
+    """An inbox at work."""
+
+    def __init__(
+        self,
+        inbox: Path,
+        claims: MemoryClaims,
+        *,
+        clock: Clock | None = None,
+        options: IntakeOptions = OPTIONS,
+    ) -> None:
+        self.intake = InboxIntake(ORIGIN, os.fsencode(inbox), options, claims, clock or SystemClock())
+
+    async def __aenter__(self) -> InboxIntake:
+        ready = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self.intake.run(ready))
+        async with asyncio.timeout(10):
+            await ready.wait()
+        return self.intake
+
+    async def __aexit__(self, *_exc: object) -> None:
+        crash = self._task.exception() if self._task.done() else None
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        assert crash is None, crash
+
+
+def settles(claims: MemoryClaims, inbox: Path, rel: bytes) -> None:
+    """Let the house have a job that says that a file settles; it need not be there."""
+    path = inbox / os.fsdecode(rel)
+    was = StatKey.of(os.lstat(path if os.path.lexists(path) else inbox))
+    claims.growing[rel] = FileRef(os.fsencode(inbox), rel, was)
+
+
+# -- jobs that wait for intake's word ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("now", ["missing", "folder", "link", "left_out", "excluded", "hidden"])
+async def test_a_job_that_asks_for_a_file_that_cannot_be_taken_hears_that_it_is_gone(
+    now: str, inbox: Path
+) -> None:
+    claims = MemoryClaims()
+    rel = {"left_out": b"sub/a.mp3", "hidden": b".a.mp3"}.get(now, b"a.mp3")
+    options = replace(OPTIONS, exclude=("a.mp3",) if now == "excluded" else ())
+    if now == "folder":
+        (inbox / "a.mp3").mkdir()
+    elif now == "link":
+        (inbox / "a.mp3").symlink_to(inbox)
+    elif now == "left_out":
+        (inbox / "sub").mkdir()
+        (inbox / "sub" / "a.mp3").write_bytes(b"a")
+        (inbox / "sub" / ".tnfdignore").touch()
+    async with Running(inbox, claims, options=options) as intake:
+        settles(claims, inbox, rel)
+        intake.hint(rel)
+        await claims.until(lambda: claims.left == [rel])
+    assert not claims.claimed
+
+
+async def test_a_known_file_whose_job_settles_at_a_restart_is_claimed_and_not_gone(inbox: Path) -> None:
+    claims = MemoryClaims()
+    (inbox / "a.mp3").write_bytes(b"a")
+    settles(claims, inbox, b"a.mp3")
+    claims.entries[b"a.mp3"] = claims.growing[b"a.mp3"].stat
+    async with Running(inbox, claims):
+        await claims.until(lambda: b"a.mp3" in claims.claimed)
+    assert not claims.left
+
+
+# -- a share that is missing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", ["", "sub"], ids=["the whole inbox", "a folder below it"])
+@pytest.mark.parametrize("asked", [False, True], ids=["announced", "asked for"])
+async def test_a_file_on_a_share_that_is_missing_at_the_start_is_not_gone_and_taken_when_it_is_back(
+    point: str, asked: bool, inbox: Path, share: Path
+) -> None:
+    claims = MemoryClaims()
+    mounted = inbox / point
+    mounted.mkdir(exist_ok=True)
+    rel = os.fsencode(os.path.join(point, "a.mp3"))
+    (share / "a.mp3").write_bytes(b"a")
+    bind(share, mounted)
+    ref = FileRef(os.fsencode(inbox), rel, StatKey.of(os.stat(mounted / "a.mp3")))
+    unbind(mounted)
+    if not asked:
+        claims.growing[rel] = ref
+    (mounted / "a.mp3.status.json").touch()  # as the keeper of status files does
+    async with Running(inbox, claims, options=replace(OPTIONS, scan_interval_s=0.5)) as intake:
+        if asked:
+            claims.growing[rel] = ref
+            intake.hint(rel)
+        await eventually(
+            lambda: (one := intake._candidates.get(rel)) is not None and one.looked_at > 0 and one.due < 1e300
+        )
+        assert not claims.left
+        bind(share, mounted)
+        try:
+            await claims.until(lambda: rel in claims.claimed)
+        finally:
+            unbind(mounted)
+    assert not claims.left
+
+
+async def test_a_file_deleted_from_a_mounted_folder_is_gone(inbox: Path, share: Path) -> None:
+    claims = MemoryClaims()
+    (inbox / "sub").mkdir()
+    bind(share, inbox / "sub")
+    try:
+        (share / "a.mp3").write_bytes(b"a")
+        settles(claims, inbox, b"sub/a.mp3")
+        (share / "a.mp3").unlink()
+        async with Running(inbox, claims):
+            await claims.until(lambda: claims.left == [b"sub/a.mp3"])
+    finally:
+        unbind(inbox / "sub")
+
+
+# -- a disk that fails ---------------------------------------------------------------------------------------
+
+
+async def test_a_disk_that_fails_delays_a_file_shows_it_and_is_logged_once(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = MemoryClaims()
+    tries: list[float] = []
+    broken = True
+    readv = os.readv
+
+    def failing(fd: int, buffers: Sequence[bytearray]) -> int:
+        if broken:  # cannot be made to happen without a device of one's own
+            tries.append(time.monotonic())
+            raise OSError(errno.EIO, "Input/output error")
+        return readv(fd, buffers)
+
+    monkeypatch.setattr("tnfd.intake.identify.os.readv", failing)
+    with capture_logs() as logs:
+        async with Running(inbox, claims, clock=FastClock(50)):  # 5, 10, 20, 40 s are 1.5 s
+            (inbox / "a.mp3").write_bytes(b"a")
+            await claims.until(lambda: b"a.mp3" in claims.growing)
+            await eventually(lambda: len(tries) == 5)
+            assert not claims.refused
+            broken = False
+            await claims.until(lambda: b"a.mp3" in claims.claimed)
+    assert not claims.refused
+    waits = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+    assert waits[3] > 4 * waits[0]
+    assert [one["code"] for one in logs if one["event"] == "file.failing"] == ["source.io"]
+
+
+# -- a house that cannot write -------------------------------------------------------------------------------
+
+
+class Unwilling(MemoryClaims):
+    """Refuses the first calls."""
+
+    def __init__(self, trouble: Callable[[], Exception], times: int) -> None:
+        super().__init__()
+        self._trouble = trouble
+        self._left = times
+
+    def _refuse(self) -> None:
+        if self._left > 0:
+            self._left -= 1
+            raise self._trouble()
+
+    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+        self._refuse()
+        return await super().known(root)
+
+    async def claim(self, origin: Origin, found: Sequence[Found]) -> None:
+        self._refuse()
+        await super().claim(origin, found)
+
+    async def gone(self, origin: Origin, rels: Sequence[bytes]) -> None:
+        self._refuse()
+        await super().gone(origin, rels)
+
+
+@pytest.mark.parametrize(
+    "trouble", [lambda: Fault("output.disk_full", "state folder"), lambda: StoreBusy("held")]
+)
+async def test_a_full_disk_or_a_busy_database_delays_and_loses_nothing(
+    trouble: Callable[[], Exception], inbox: Path
+) -> None:
+    claims = Unwilling(trouble, 1)
+    with capture_logs() as logs:
+        async with Running(inbox, claims, clock=FastClock(20)) as intake:
+            claims._left = 3
+            for n in range(5):
+                (inbox / f"{n}.mp3").write_bytes(b"%d" % n)
+            settles(claims, inbox, b"left.mp3")
+            intake.hint(b"left.mp3")
+            await claims.until(lambda: len(claims.claimed) == 5 and claims.left == [b"left.mp3"])
+    assert len(claims.claims) == 5
+    assert len([one for one in logs if one["event"] == "inbox.waiting"]) == 2  # at the start, and then once
+
+
+async def test_a_house_that_has_another_trouble_ends_the_inbox(inbox: Path) -> None:
+    claims = Unwilling(lambda: Fault("internal.bug"), 1)
+    intake = InboxIntake(ORIGIN, os.fsencode(inbox), OPTIONS, claims, SystemClock())
+    with pytest.raises(Fault, match="internal.bug"):
+        async with asyncio.timeout(10):
+            await intake.run()
