@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from structlog.testing import capture_logs
@@ -194,6 +194,12 @@ async def turns_until(fact: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+async def at_rest(queue: EmbeddedQueue) -> None:
+    """Return once the feeder waits, having seen everything."""
+    wake: Any = queue._wake
+    await turns_until(lambda: not wake.is_set() and bool(wake._waiters))
+
+
 # -- delivering ------------------------------------------------------------------------------------------
 
 
@@ -258,10 +264,25 @@ async def test_retry_comes_again_by_itself(bench: Bench) -> None:
     queue, task = bench.start()
     await bench.until(lambda: len(bench.ended) == 1)
     bench.answers["a"] = always(Done())
+    await at_rest(queue)
     await bench.stores.clock.advance(0.1)
     await bench.until(lambda: len(bench.ended) == 2)  # nobody woke it
     await stop(queue, task)
     assert (await the_job(bench.store, (await bench.store.jobs())[0].id)).failures == 1
+
+
+async def test_id_is_held_in_memory_once(bench: Bench) -> None:
+    first, second, third = await bench.claim("a", "b", "c")
+    held = bench.answers["a"] = Held()
+    queue, task = bench.start(concurrency=1, size=4)
+    await bench.until(lambda: bench.at_work == 1)
+    for _ in range(3):
+        queue.wake()
+        await at_rest(queue)
+    assert [queue._ids.get_nowait() for _ in range(queue._ids.qsize())] == [second, third]
+    assert queue.in_work == [first]
+    held.go.set()
+    await stop(queue, task)
 
 
 async def test_copies_follow_their_original(bench: Bench) -> None:

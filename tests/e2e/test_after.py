@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -364,6 +365,22 @@ async def test_a_taken_name_on_another_disk_gives_way(
     assert tree(site.inbox) == [
         f"done/{name}" for name in ("talk (2).wav", "talk (2).wav.status.json", "talk.txt", "talk.wav")
     ]
+
+
+async def test_a_twin_that_comes_to_the_new_place_first_is_not_mistaken_for_it(
+    site: Site, server: ApiServer
+) -> None:
+    site.configure(inbox=MOVE)
+    talk = site.drop("talk.wav")
+    await killed(site, "after.planned")
+    for name in ("talk.wav", "talk.txt"):
+        shutil.copy2(site.inbox / name, site.inbox / "done" / name)
+    async with site.daemon() as daemon:
+        await daemon.event("job.moved")
+        await daemon.until(lambda: not owed(site))
+    twins = [f"done/talk{count}.{ext}" for count in ("", " (2)") for ext in ("txt", "wav")]
+    assert tree(site.inbox) == sorted([*twins, "done/talk.wav.status.json"])
+    assert not talk.exists()
 
 
 async def test_another_recording_at_the_old_path_is_not_mistaken_after_a_kill(

@@ -428,10 +428,8 @@ async def test_a_server_that_is_down_fails_nothing_and_is_found_again(site: Site
                 assert set(await daemon.final(site, *talks)) == {"done"}
                 assert len(again.requests) == 4
     assert not daemon.named("job.failed")
-    for talk in talks:
-        found = site.status(talk)
-        assert found is not None
-        assert found["failures"] <= 1  # what failed before the pause was noticed
+    # Two failures in a row may be the files' own; the third says that it is the server, and counts for none.
+    assert sum((site.status(talk) or {})["failures"] for talk in talks) <= 2
 
 
 async def test_a_rejected_option_is_left_out_and_costs_no_attempt(site: Site, server: ApiServer) -> None:

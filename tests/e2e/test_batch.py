@@ -104,7 +104,7 @@ async def test_a_folder_is_transcribed(site: Site, server: ApiServer, three: lis
     assert len(paid(server)) == 3
     assert ran.err.startswith("3 recordings, ")
     assert "done: talk-2.wav" in ran.err
-    assert "3 transcribed, in 0:0" in ran.out
+    assert ran.out.startswith("3 transcribed\n2 seconds of audio in 0:0")
     assert str(site.inbox) in ran.out
     assert site.litter() == []
 
@@ -143,7 +143,7 @@ async def test_single_files_and_what_is_no_recording(
 async def test_an_empty_folder_is_fine(site: Site) -> None:
     ran = await batch(site, site.inbox)
     assert ran.code == 0
-    assert "nothing to do" in ran.out
+    assert "Nothing to do" in ran.out
 
 
 async def test_what_is_not_there_is_named_and_nothing_begins(
@@ -429,6 +429,37 @@ async def test_two_batches_share_the_work(site: Site, server: ApiServer, three: 
     first, second = await asyncio.gather(batch(site, site.inbox, "--json"), batch(site, site.inbox, "--json"))
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert len(paid(server)) == 3
+
+
+# -- commands meanwhile ----------------------------------------------------------------------------------
+
+
+async def test_a_cancelled_file_is_left_out(site: Site, server: ApiServer, three: list[Path]) -> None:
+    server.always = behaviours.Hang()
+    async with begun(site, site.inbox, "--json") as one:
+        await received(server, 3)
+        assert (await site.tnfd("cancel", three[0])).code == 0
+        server.always = None
+        for path in three[1:]:
+            assert (await site.tnfd("cancel", path)).code == 0
+        ran = await one.ended()
+    assert ran.code == 1
+    assert set(results(ran).values()) == {"cancelled"}
+    again = await batch(site, site.inbox, "--json")
+    assert set(results(again).values()) == {"done"}
+
+
+async def test_paused_it_waits_until_resumed(site: Site, server: ApiServer, three: list[Path]) -> None:
+    assert (await batch(site, three[0])).code == 0
+    assert (await site.tnfd("pause")).code == 0
+    async with begun(site, site.inbox, "--json") as one:
+        await asyncio.sleep(2)
+        assert len(server.requests) == 1
+        assert one.process.returncode is None
+        assert (await site.tnfd("resume")).code == 0
+        ran = await one.ended()
+    assert ran.code == 0
+    assert sorted(results(ran).values()) == ["already_done", "done", "done"]
 
 
 # -- waiting, and giving up ------------------------------------------------------------------------------

@@ -125,12 +125,12 @@ async def test_new_content_under_an_old_status_file_is_paid(site: Site, server: 
 async def test_a_forged_status_file_makes_nothing_but_its_own_file_be_skipped(
     site: Site, server: ApiServer
 ) -> None:
-    """It claims a diary as its output, its own source, another one's transcript: none becomes ours."""
+    """What it claims as its outputs, a diary and the recording itself, does not become ours to write over."""
     talk, victim = site.drop("talk.wav", seed=1), site.drop("victim.wav", seed=2)
     await run_once(site, talk, victim)
     diary = site.inbox / "diary.txt"
     diary.write_text("dear diary")
-    names = {"txt": diary, "json": talk, "srt": site.inbox / "victim.txt"}
+    names = {"txt": diary, "json": talk}
     forged = status_of(site, talk) | {
         "outputs": {key: {"name": path.name, "sha256": sha256(path)} for key, path in names.items()}
     }

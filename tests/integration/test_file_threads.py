@@ -55,6 +55,7 @@ async def test_a_call_that_waits_behind_one_that_hangs_gives_up_and_is_never_mad
     )
     assert [result.code for result in results if isinstance(result, Fault)] == ["inbox.lost"] * 2
     share.answer.set()
+    await eventually(lambda: share.finished == [1])
     assert await files.run(b"/hung", share.call, 3) == 3
     assert share.finished == [1, 3]
     await files.close()

@@ -59,7 +59,7 @@ def test_detail_and_hint_of_the_moment() -> None:
         "output.io", "Input/output error", hint="Look at dmesg.", retry_after_s=3.0, maybe_paid=True
     )
     assert fault.message == "Writing an output failed. (Input/output error)"
-    assert (fault.hint, fault.retry_after_s, fault.maybe_paid) == ("See dmesg.", 3.0, True)
+    assert (fault.hint, fault.retry_after_s, fault.maybe_paid) == ("Look at dmesg.", 3.0, True)
 
 
 def test_unknown_code_is_a_bug() -> None:

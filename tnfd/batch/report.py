@@ -126,13 +126,14 @@ def summary_lines(plan: Plan, board: Board, ending: Ending) -> list[str]:
     """What happened, where the outputs are, then a line for each file that needs somebody."""
     counts = board.counts
     parts = [f"{counts[result]} {_WORDS[result]}" for result in _WORDS if counts.get(result)]
-    lines = [f"{', '.join(parts) or 'nothing to do'}, in {clock(ending.took_s)}"]
-    if board.heard_s:
-        speed = board.heard_s / ending.took_s if ending.took_s else 0.0
-        cost = f", {dollars(board.cost_usd)}" if board.cost_usd else ""
-        lines[0] += f" ({hours(board.heard_s)} of audio, {speed:.0f}x real time{cost})"
-    elif board.cost_usd:
-        lines[0] += f" ({dollars(board.cost_usd)})"
+    took = clock(ending.took_s)
+    lines = [", ".join(parts) or "Nothing to do"]
+    cost = f", {dollars(board.cost_usd)}" if board.cost_usd else ""
+    if board.heard_s and ending.took_s:
+        speed = board.heard_s / ending.took_s
+        lines.append(f"{hours(board.heard_s)} of audio in {took}, {speed:.0f}x real time{cost}")
+    elif cost:
+        lines[0] += f", in {took}{cost}"
     lines += list(_places(plan, board))
     for item in board.of(Result.FAILED, Result.PARTIAL, Result.CANCELLED, Result.VANISHED):
         lines += _trouble(item)

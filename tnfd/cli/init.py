@@ -17,7 +17,7 @@ import typer
 from tnfd.cli import terminal
 from tnfd.cli.options import EXIT_FAILED, EXIT_USAGE, ConfigOption, leave_with_problems
 from tnfd.cli.prose import object_to, tell
-from tnfd.cli.questions import SERVER, Chosen, choose_engine, choose_inbox, engine_choices
+from tnfd.cli.questions import SERVER, Chosen, choose_engine, choose_inbox
 from tnfd.rules.counted import counted
 
 if TYPE_CHECKING:
@@ -33,11 +33,6 @@ def register(app: typer.Typer) -> None:
     app.command("init")(init)
 
 
-def _engine_help() -> str:
-    *some, last = engine_choices()
-    return f"What transcribes: {', '.join(some)} or {last}."
-
-
 def init(
     inbox: Annotated[
         Path | None,
@@ -45,7 +40,7 @@ def init(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", metavar="NAME", help=_engine_help()),
+        typer.Option("--engine", metavar="NAME", help="What transcribes: openai, server or sphinx."),
     ] = None,
     base_url: Annotated[
         str | None,

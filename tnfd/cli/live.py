@@ -21,6 +21,7 @@ from tnfd.ports.progress import Stage
 from tnfd.rules.names import for_terminal
 
 _EVERY_S = 0.25
+_MARGIN = 3  # the terminal itself writes ^C there; on a line of its own it would spoil the picture
 _SHOWN = (Result.FAILED, Result.PARTIAL, Result.CANCELLED, Result.VANISHED, Result.GROWING)
 _STAGES = {
     Stage.PREPARING: "preparing",
@@ -84,6 +85,7 @@ class LiveView:
         busy = self._board.busy
         room = max(1, height - 5)
         rows = Table.grid(padding=(0, 2), expand=True)
+        rows.width = width - _MARGIN
         rows.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         rows.add_column(width=18, no_wrap=True)
         rows.add_column(width=7, justify="right", no_wrap=True)
@@ -93,7 +95,7 @@ class LiveView:
         if len(busy) > room:
             parts.append(Text(f"  and {len(busy) - room} more", "dim"))
         parts += [Text(note, "yellow", no_wrap=True, overflow="ellipsis") for note in self._notes()]
-        parts.append(self._bar(now))
+        parts.append(self._bar(now, width - _MARGIN))
         return Group(*parts)
 
     def _row(self, item: Item, now: float, width: int) -> tuple[Text, Text, Text]:
@@ -101,7 +103,7 @@ class LiveView:
         if item.stage == Stage.TRANSCRIBING and item.total > 1:
             stage = f"{stage} {item.done + 1}/{item.total}"
         style = "" if item.stage in (Stage.TRANSCRIBING, Stage.WRITING) else "dim"
-        name = _shortened(for_terminal(item.ref.rel), max(10, width - 33))
+        name = _shortened(for_terminal(item.ref.rel), max(10, width - 33 - _MARGIN))
         return Text("  " + name, style), Text(stage, style), Text(stopwatch(now - item.since), "dim")
 
     def _notes(self) -> list[str]:
@@ -116,11 +118,12 @@ class LiveView:
             notes.append("Stopping: what has been sent is awaited; Ctrl-C once more stops at once")
         return notes
 
-    def _bar(self, now: float) -> Table:
+    def _bar(self, now: float, width: int) -> Table:
         board = self._board
         total_s = board.total_s or 1.0
         under_way_s = sum(item.length_s * item.done / item.total for item in board.busy if item.total)
         bar = Table.grid(padding=(0, 1), expand=True)
+        bar.width = width
         bar.add_column(no_wrap=True)
         bar.add_column(ratio=1)
         bar.add_column(no_wrap=True)
