@@ -3,8 +3,8 @@
 Starts the local API server and runs all of them as whole processes, from start to exit, each on its own copy
 of the same recordings: 50 files of 5 to 14 s (an answer takes 2 s and 0.1 s for each second of audio) with 5,
 10 and 20 requests at once; then three tables by the time that a file takes, scaled down: 10 files of
-1 minute, 20 of 5 and 50 of 2, one after the other against 5 at once. Speed-ups are against the sequential loop
-of the same run.
+1 minute, 20 of 5 and 50 of 2, one after the other against 5 at once. Speed-ups are against the sequential
+loop of the same run.
 
     python -m benchmarks.throughput [--only NAME]... [--slots N]... [--files 50] [--json FILE]
 """
