@@ -5,18 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tnfd.model import Gap, Segment, Timestamps, Transcript, Word
+from tnfd.rules.columns import width
 from tnfd.rules.formats import RENDERERS, RenderInput
-from tnfd.rules.formats.breaks import (
-    CLAUSE,
-    CLINGING,
-    INSIDE,
-    JOINING,
-    SENTENCE,
-    WORD,
-    break_cost,
-    pieces,
-    width,
-)
+from tnfd.rules.formats.breaks import CLAUSE, CLINGING, INSIDE, JOINING, SENTENCE, WORD, break_cost, pieces
 from tnfd.rules.formats.cues import Cue, cues
 from tnfd.rules.formats.lines import wrapped_text
 

@@ -114,8 +114,6 @@ class LiveView:
                 left_s = (engine.until - board.clock.now()).total_seconds()
                 what = "asks to slow down" if engine.state == "throttled" else f"is paused ({engine.code})"
                 notes.append(f"{engine.name} {what}; tried again in {stopwatch(left_s)}")
-        if board.stopping:
-            notes.append("Stopping: what has been sent is awaited; Ctrl-C once more stops at once")
         return notes
 
     def _bar(self, now: float, width: int) -> Table:
