@@ -192,9 +192,10 @@ async def test_full_disk_is_waited_out_and_nobody_loses_anything(
 
     with capture_logs() as logs:
         answers = await group(writer, put("a"), large, put("b"))
+        await writer.run(put("c"))  # by now it has said all
     assert answers == [1, None, 1]
     assert tries == [0, 1, 2]
-    assert notes(path) == ["a", "x" * 100_000, "b"]
+    assert notes(path) == ["a", "x" * 100_000, "b", "c"]
     assert [entry["event"] for entry in logs] == ["store.waiting", "store.writes_again"]
 
 
@@ -229,19 +230,20 @@ async def test_database_that_another_program_holds_is_waited_for(
     writer: Writer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tnfd.store.writer._AGAIN_S", 0.01)
-    with closing(connect(path)) as other:
+    with closing(connect(path)) as other, capture_logs():
         other.execute("BEGIN IMMEDIATE")
         first = asyncio.create_task(writer.run(put("a")))
         done, _ = await asyncio.wait({first}, timeout=0.3)  # longer than SQLite itself waits here
         assert not done
         other.execute("ROLLBACK")
         assert await first == 1
+        await writer.run(put("c"))
         other.execute("BEGIN IMMEDIATE")
         writer.hurry()
         with pytest.raises(StoreUnusable, match="held by another program"):
             await writer.run(put("b"))
         other.execute("ROLLBACK")
-    assert notes(path) == ["a"]
+    assert notes(path) == ["a", "c"]
 
 
 async def test_short_wait_for_another_program_is_no_error(path: Path) -> None:

@@ -96,7 +96,6 @@ class Board:
     ignored: list[tuple[bytes, str]] = field(default_factory=list)
     engines: tuple[EngineStatus, ...] = ()
     waits: str = ""  # why nothing goes on at the moment
-    stopping: bool = False
     started_at: datetime | None = None
     begun: float | None = None  # monotonic second of the first request
     counts: dict[Result, int] = field(default_factory=dict)

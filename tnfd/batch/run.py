@@ -1,6 +1,6 @@
-"""One batch: takes its files in, works on them in its own scope, and knows when nothing more can be done.
+"""One batch: works on its files in a scope of its own, and knows when nothing more can be done.
 
-Owns the order of things from the first look to the last status file, and the signals meanwhile. The same
+Owns the order of things from the first file to the last status file, and the signals meanwhile. The same
 pipeline as the daemon's; what another process is at already is waited for, never done twice.
 """
 
@@ -8,36 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tnfd import faultpoints
 from tnfd.batch.board import Board, Event, Item, Result, result_of
+from tnfd.batch.entrance import Entrance
 from tnfd.batch.halt import Halt, decide_halt
-from tnfd.batch.plan import Plan, former_of, outputs_wanted
+from tnfd.batch.plan import Plan, former_of
 from tnfd.clock import SystemClock
 from tnfd.intake.lease import ignore_sigio
-from tnfd.intake.once import LOOKS_AT_ONCE, Hashed, Left, OnceIntake, Refused, Rests
-from tnfd.model import FileRef, Job, JobState, StatKey
-from tnfd.ports.batch import Take, Taking
-from tnfd.ports.claims import Found, Origin
+from tnfd.model import Job, JobState
+from tnfd.ports.batch import Taking
 from tnfd.ports.clock import Clock
 from tnfd.ports.progress import Stage
 from tnfd.ports.queue import LookAgain, Outcome, Retry
 from tnfd.ports.store import Finished
 from tnfd.rules.names import for_terminal
-from tnfd.rules.settle import Settling
 from tnfd.wiring import House, build_queue, open_house, scope_of
 
 EXIT_FAILED = 1
 EXIT_TRY_LATER = 75
 EXIT_INTERRUPTED = 130
 
-_HASHERS = 2
 _GROUP = 200
 _PATIENCE_S = 90.0  # a file that is still being written is waited for at least this long
 _TICK_S = 0.5
+_IMPORTS_S = 5.0  # they are over by then, in any case
 _BURY_S = 30.0
 _STATUS_S = 1.0
 _LAST_WORDS_S = 3.0  # for status files of an interrupted batch
@@ -81,13 +79,11 @@ class _Batch:
         self._scope = f"batch:{house.store.owner}"
         inboxes = plan.config.inboxes
         self._inbox_scopes = frozenset(scope_of(inbox) for inbox in inboxes)
-        self._live: frozenset[str] = frozenset()
         workers = plan.config.daemon.workers
         self._queue = build_queue(house, (self._scope,), self._on_finished, ahead=workers)
-        self._found: asyncio.Queue[tuple[Item, Hashed]] = asyncio.Queue()
-        self._rested: asyncio.Queue[tuple[Item, StatKey]] = asyncio.Queue()
-        self._waiters: asyncio.TaskGroup | None = None
-        self._folders: dict[bytes, OnceIntake] = {}
+        self._entrance = Entrance(
+            house.store, self._clock, plan, board, self._scope, self._taken, self._end, self._patient
+        )
         self._coming = len(plan.items)  # files that have neither a job nor a result yet
         self._open: dict[str, Item] = {}
         self._followed: dict[str, Item] = {}
@@ -99,13 +95,12 @@ class _Batch:
         self._halt: Halt | None = None
         self._began = self._clock.monotonic()
         self._stuck_since: float | None = None
-        self._redo_since: float | None = None
 
     async def run(self) -> Ending:
         """Run to the end."""
         with self._signals():
             if self._plan.wishes.redo:
-                self._redo_since = await self._store.redo_begin(self._plan.wishes.fingerprint())
+                self._entrance.redo_since = await self._store.redo_begin(self._plan.wishes.fingerprint())
             await self._look_around()
             await self._store.resume()
             self._check_over()
@@ -122,7 +117,7 @@ class _Batch:
 
     async def _go(self, group: asyncio.TaskGroup) -> None:
         aside = [
-            group.create_task(self._take_in(), name="batch.intake"),
+            group.create_task(self._entrance.run(), name="batch.intake"),
             group.create_task(self._keep_status(), name="batch.status"),
             group.create_task(self._tick(), name="batch.tick"),
             group.create_task(self._listen(), name="batch.listen"),
@@ -145,7 +140,6 @@ class _Batch:
 
     async def _drain(self, work: asyncio.Task[None]) -> None:
         """Let what has been sent come back, and begin nothing new."""
-        self._board.stopping = self._stop.is_set()
         self._board.before_sending = self._queue.release
         self._queue.drain()
         for job in self._queue.in_work:
@@ -166,120 +160,15 @@ class _Batch:
 
     # -- taking in -----------------------------------------------------------------------------------
 
-    async def _take_in(self) -> None:
-        by_root: dict[bytes, list[Item]] = {}
-        for item in self._plan.items:
-            by_root.setdefault(item.ref.root, []).append(item)
-        async with contextlib.AsyncExitStack() as stack:
-            for root, items in by_root.items():
-                folder = OnceIntake(root, self._clock, settle_s=self._plan.settle_s[root])
-                try:
-                    self._folders[root] = await stack.enter_async_context(folder)
-                except OSError as error:
-                    for item in items:
-                        self._end(item, Result.WAITING, reason=error.strerror or "the folder is gone")
-            async with asyncio.TaskGroup() as group:
-                self._waiters = group
-                group.create_task(self._claim())
-                for _ in range(_HASHERS):
-                    group.create_task(self._hash())
-                for root, folder in self._folders.items():
-                    group.create_task(self._look_at(folder, by_root[root]))
-
-    async def _look_at(self, folder: OnceIntake, items: list[Item]) -> None:
-        known = [item for item in items if self._known_sha(item, item.ref.stat)]
-        for item in known:
-            sha256 = self._known_sha(item, item.ref.stat) or ""
-            await self._found.put((item, Hashed(item.ref.stat, sha256)))
-        rest = [item for item in items if not self._known_sha(item, item.ref.stat)]
-        for start in range(0, len(rest), LOOKS_AT_ONCE):
-            group = rest[start : start + LOOKS_AT_ONCE]
-            verdicts = await folder.look([item.ref.rel for item in group])
-            for item, verdict in zip(group, verdicts, strict=True):
-                if isinstance(verdict, Settling):
-                    self._settle_soon(item, verdict)
-                else:
-                    await self._judged(item, verdict)
-
-    def _known_sha(self, item: Item, stat: StatKey) -> str | None:
-        former = former_of(item, stat, None)
-        return None if former is None else former.sha256
-
-    def _settle_soon(self, item: Item, settling: Settling | None) -> None:
-        assert self._waiters is not None  # noqa: S101
-        self._board.at(item, "settling")
-        self._waiters.create_task(self._settle(item, settling))
-
-    async def _settle(self, item: Item, settling: Settling | None) -> None:
-        folder = self._folders[item.ref.root]
-        await self._judged(item, await folder.settle(item.ref.rel, settling, self._patient))
-
     def _patient(self) -> bool:
         """Whether a file that is still being written is waited for."""
         others = bool(self._open or self._followed)
         return others or self._clock.monotonic() - self._began < _PATIENCE_S
 
-    async def _judged(self, item: Item, verdict: Rests | Refused | Left | Hashed) -> None:
-        if isinstance(verdict, Rests):
-            await self._rested.put((item, verdict.stat))
-        elif isinstance(verdict, Hashed):
-            await self._found.put((item, verdict))
-        elif isinstance(verdict, Left):
-            result = Result.GROWING if verdict.reason == "growing" else Result.VANISHED
-            self._end(item, result, reason=_LEFT.get(verdict.reason, verdict.reason))
-        else:
-            ref = FileRef(item.ref.root, item.ref.rel, verdict.stat)
-            claim = await self._store.refuse(self._origin(item), ref, self._clock.now(), verdict.fault)
-            self._status_due.set()
-            self._end(item, Result.FAILED, await self._store.job(claim.job))
-
-    async def _hash(self) -> None:
-        while True:
-            item, stat = await self._rested.get()
-            self._board.at(item, "hashing")
-            folder = self._folders[item.ref.root]
-            verdict = await folder.identify(item.ref.rel, stat, self._patient)
-            self._board.at(item, "")
-            await self._judged(item, verdict)
-
-    async def _claim(self) -> None:
-        """Take what was found, as many files in one commit as have come together."""
-        while True:
-            group = [await self._found.get()]
-            while len(group) < _GROUP and not self._found.empty():
-                group.append(self._found.get_nowait())
-            wanted = [await self._wanted(item, hashed) for item, hashed in group]
-            taken = await self._store.take(wanted, self._live)
-            faultpoints.reach("batch.taken")
-            for (item, _), one in zip(group, taken, strict=True):
-                await self._taken(item, one.job, one.how)
-            self._queue.wake()
-            self._check_over()
-
-    async def _wanted(self, item: Item, hashed: Hashed) -> Take:
-        now = self._clock.now()
-        ref = FileRef(item.ref.root, item.ref.rel, hashed.stat)
-        former = former_of(item, hashed.stat, hashed.sha256)
-        present: frozenset[str] = frozenset()
-        if former is not None:
-            places = outputs_wanted(item, former)
-            there = await self._folders[item.ref.root].present(list(places.values()))
-            present = frozenset(format for format, here in zip(places, there, strict=True) if here)
-        return Take(
-            self._origin(item),
-            Found(ref, hashed.sha256, now, now, item.flags),
-            priority=item.priority,
-            present=present,
-            redo_since=self._redo_since,
-            remember=item.inboxed,
-        )
-
-    def _origin(self, item: Item) -> Origin:
-        return Origin(self._scope, item.origin.inbox, item.origin.settings)
-
     async def _taken(self, item: Item, job: str, how: Taking) -> None:
         self._board.at(item, "")
         self._board.taken(item, job)
+        self._status_due.set()
         if how is Taking.ALREADY:
             self._end(item, Result.ALREADY, await self._store.job(job))
             return
@@ -290,6 +179,7 @@ class _Batch:
             return
         item.rendered = how is Taking.RENDER
         self._open[job] = item
+        self._queue.wake()
         early = self._early.pop(job, None)
         if early is not None:
             self._heard(item, *early)
@@ -316,7 +206,7 @@ class _Batch:
         if isinstance(outcome, LookAgain) and not self._stop.is_set():
             del self._open[job.id]
             self._coming += 1
-            self._settle_soon(item, None)
+            self._entrance.settle(item)
         elif job.state.final:
             self._end(item, result_of(job.state), job)
         else:
@@ -361,6 +251,7 @@ class _Batch:
         buried_at = self._clock.monotonic()
         while True:
             await self._clock.sleep(_TICK_S)
+            self._collect_garbage()
             if self._clock.monotonic() - buried_at > _BURY_S:
                 buried_at = self._clock.monotonic()
                 await self._store.bury_dead()
@@ -372,9 +263,16 @@ class _Batch:
             else:
                 self._stuck_since, self._board.waits = None, ""
 
+    def _collect_garbage(self) -> None:
+        """Begin with it, once the imports are done: what they made stays for good."""
+        begun = self._board.begun is not None or self._clock.monotonic() - self._began > _IMPORTS_S
+        if begun and not gc.isenabled():
+            gc.freeze()
+            gc.enable()
+
     async def _look_around(self) -> None:
         """Find out whether a daemon works on the inboxes."""
-        self._live = self._inbox_scopes if await self._store.daemon_works() else frozenset()
+        self._entrance.live = self._inbox_scopes if await self._store.daemon_works() else frozenset()
 
     async def _follow(self) -> None:
         """See how jobs fare that others work on."""
@@ -387,14 +285,16 @@ class _Batch:
             elif job.state is JobState.QUEUED and not self._is_elsewhere(job):
                 del self._followed[job_id]
                 self._coming += 1
-                await self._found.put((item, Hashed(job.source.stat, job.sha256 or "")))
+                await self._entrance.take(item, job.source.stat, job.sha256 or "")
             elif job.state is JobState.SETTLING:
                 del self._followed[job_id]
                 self._coming += 1
-                self._settle_soon(item, None)
+                self._entrance.settle(item)
 
     def _is_elsewhere(self, job: Job) -> bool:
-        return job.scope in self._live or (job.scope.startswith("batch:") and job.scope != self._scope)
+        return job.scope in self._entrance.live or (
+            job.scope.startswith("batch:") and job.scope != self._scope
+        )
 
     async def _take_stock(self) -> None:
         """Nothing is in work: see whether anything can come of waiting."""
@@ -458,16 +358,6 @@ class _Batch:
         self._board.say(
             Event("Stopping: what has been sent is awaited; Ctrl-C once more stops at once.", "warning")
         )
-
-
-_LEFT = {
-    "vanished": "it was removed before it could be read",
-    "lost": "its folder was removed before it could be read",
-    "link": "it is a link; name the file itself",
-    "folder": "it is a folder",
-    "left_out": "its folder holds a .tnfdignore",
-    "growing": "somebody still writes to it",
-}
 
 
 def _has_text(item: Item) -> bool:

@@ -223,7 +223,7 @@ def _check(ref: FileRef) -> None:
         except OSError as error:
             raise Fault("source.io", error.strerror or "") from error
         if stat is None:
-            if root.identity()[0] != ref.stat.dev:
+            if not root.has_left(ref.rel, ref.stat):
                 raise Fault("inbox.lost", "another file system is mounted there")
             raise SourceVanished
         if stat != ref.stat:
