@@ -168,7 +168,6 @@ class _Batch:
     async def _taken(self, item: Item, job: str, how: Taking) -> None:
         self._board.at(item, "")
         self._board.taken(item, job)
-        self._status_due.set()
         if how is Taking.ALREADY:
             self._end(item, Result.ALREADY, await self._store.job(job))
             return
@@ -218,6 +217,7 @@ class _Batch:
             self._followed.pop(item.job, None)
         elif item.result is None:
             self._coming -= 1
+        self._status_due.set()
         self._board.end(item, result, job, reason)
         self._check_over()
 
