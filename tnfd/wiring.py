@@ -32,7 +32,7 @@ from tnfd.pipeline.handler import JobHandler
 from tnfd.pipeline.statusfiles import StatusKeeper
 from tnfd.pipeline.transcribe import Transcriber
 from tnfd.ports.batch import Former
-from tnfd.ports.claims import Origin
+from tnfd.ports.claims import Origin, inbox_scope
 from tnfd.ports.clock import Clock
 from tnfd.ports.engine import Engine
 from tnfd.ports.progress import Progress
@@ -63,7 +63,7 @@ class House:
 
 def scope_of(inbox: InboxConfig) -> str:
     """The scope of an inbox's jobs: its path, so that renaming an inbox orphans nothing."""
-    return f"inbox:{inbox.path}"
+    return inbox_scope(os.fsencode(inbox.path))
 
 
 def prepare_state_dir(config: Config) -> Path:

@@ -50,6 +50,7 @@ from tnfd.model import (
     WaitReason,
     Word,
 )
+from tnfd.ports.claims import inbox_scope
 from tnfd.ports.queue import (
     Done,
     Fail,
@@ -173,6 +174,22 @@ async def test_names_and_settings_need_not_be_text(stores: Stores, store: AnySto
     assert job.source.rel == b"\xff\xfe\nmemo.mp3"
     assert job.settings == where.settings
     assert [job.id] == [found.id for found in await store.jobs(path=b"/in/\xff\xfe\nmemo.mp3")]
+
+
+async def test_inbox_s_path_need_not_be_text(stores: Stores, store: AnyStore) -> None:
+    root = b"/in \xff"
+    where = origin(inbox_scope(root))
+    (one,) = await store.claim(where, [found("a.mp3", "a", stores.now, root=root)])
+    assert await ready(store, [where.scope]) == [one.job]
+    # A batch that took it gives it back.
+    batch = await stores.open("batch-1")
+    await store.finish(await begin(store, one.job), Vanished())
+    taken = origin("batch:batch-1")
+    (again,) = await batch.claim(taken, [found("a.mp3", "a", stores.now, root=root)])
+    assert await ready(batch, [taken.scope]) == [again.job] == [one.job]
+    await stores.kill(batch)
+    await store.bury_dead()
+    assert await ready(store, [where.scope]) == [one.job]
 
 
 async def test_settling_file_is_one_job_until_it_is_claimed(stores: Stores, store: AnyStore) -> None:

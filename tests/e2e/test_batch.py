@@ -431,6 +431,29 @@ async def test_two_batches_share_the_work(site: Site, server: ApiServer, three: 
     assert len(paid(server)) == 3
 
 
+async def test_what_another_batch_leaves_when_it_is_killed_is_taken_over(
+    site: Site, server: ApiServer, three: list[Path]
+) -> None:
+    elsewhere = site.base / "elsewhere"
+    site.inbox.rename(elsewhere)
+    site.inbox.mkdir()
+    paths = [elsewhere / path.name for path in three]
+    server.always = behaviours.Hang()
+    async with begun(site, elsewhere, "--concurrency", "1") as first:
+        await received(server, 1)
+        async with begun(site, elsewhere, "--concurrency", "1", "--json") as second:
+            await asyncio.sleep(2)
+            assert len(server.requests) == 1  # the second one only follows
+            server.always = None
+            first.send(signal.SIGKILL)
+            await first.ended()
+            ran = await second.ended()
+    assert ran.code == 0, ran.err
+    assert set(results(ran).values()) == {"done"}
+    assert all(path.with_suffix(".txt").exists() for path in paths)
+    assert len(server.requests) == 4  # the one that was lost with the first, and each once
+
+
 # -- commands meanwhile ----------------------------------------------------------------------------------
 
 

@@ -36,7 +36,7 @@ _GROUP = 200
 _PATIENCE_S = 90.0  # a file that is still being written is waited for at least this long
 _TICK_S = 0.5
 _IMPORTS_S = 5.0  # they are over by then, in any case
-_BURY_S = 30.0
+_BURY_S = 5.0
 _STATUS_S = 1.0
 _LAST_WORDS_S = 3.0  # for status files of an interrupted batch
 
@@ -252,12 +252,13 @@ class _Batch:
         while True:
             await self._clock.sleep(_TICK_S)
             self._collect_garbage()
-            if self._clock.monotonic() - buried_at > _BURY_S:
+            bury = self._clock.monotonic() - buried_at > _BURY_S
+            if bury:
                 buried_at = self._clock.monotonic()
                 await self._store.bury_dead()
                 await self._look_around()
             self._board.engines = tuple(await self._store.engines())
-            await self._follow()
+            await self._follow(again=bury)
             if not self._queue.in_work:
                 await self._take_stock()
             else:
@@ -274,7 +275,7 @@ class _Batch:
         """Find out whether a daemon works on the inboxes."""
         self._entrance.live = self._inbox_scopes if await self._store.daemon_works() else frozenset()
 
-    async def _follow(self) -> None:
+    async def _follow(self, *, again: bool) -> None:
         """See how jobs fare that others work on."""
         for job_id, item in list(self._followed.items())[:_GROUP]:
             job = await self._store.job(job_id)
@@ -282,7 +283,7 @@ class _Batch:
                 self._end(item, Result.CANCELLED, reason="its job was forgotten")
             elif job.state.final:
                 self._end(item, result_of(job.state), job)
-            elif job.state is JobState.QUEUED and not self._is_elsewhere(job):
+            elif job.state is JobState.QUEUED and again:  # whoever meant to do it may be gone
                 del self._followed[job_id]
                 self._coming += 1
                 await self._entrance.take(item, job.source.stat, job.sha256 or "")
@@ -290,11 +291,6 @@ class _Batch:
                 del self._followed[job_id]
                 self._coming += 1
                 self._entrance.settle(item)
-
-    def _is_elsewhere(self, job: Job) -> bool:
-        return job.scope in self._entrance.live or (
-            job.scope.startswith("batch:") and job.scope != self._scope
-        )
 
     async def _take_stock(self) -> None:
         """Nothing is in work: see whether anything can come of waiting."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
+import select
 import shutil
+import signal
 import sys
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,6 +57,7 @@ def status(
 
     loaded, clock = load_or_exit(config, places=False), SystemClock()
     code, drawn = EXIT_OK, 0
+    stop = _told_to_stop() if watch else None
     try:
         while True:
             found, running = _look(loaded, clock)
@@ -63,14 +66,25 @@ def status(
                 typer.echo(jsonlib.dumps(found, indent=None if watch else 2))
             else:
                 drawn = _draw(lines_of(found, running, clock, terminal.columns()), drawn, watch=watch)
-            if not watch:
-                break
             sys.stdout.flush()
-            threading.Event().wait(_EVERY_S)
+            if stop is None or select.select([stop], (), (), _EVERY_S)[0]:
+                break
     except KeyboardInterrupt:
-        if not json:
-            typer.echo()  # the shell's prompt begins on a line of its own
+        pass
+    if stop is not None and not json:
+        typer.echo()  # the shell's prompt begins on a line of its own
     raise typer.Exit(code)
+
+
+def _told_to_stop() -> int:
+    """Give a descriptor that becomes readable at Ctrl-C.
+
+    KeyboardInterrupt may be raised anywhere, and where the interpreter cannot pass it on (a finalizer, a
+    callback) it is lost: the screen would be drawn for ever.
+    """
+    told, tell = os.pipe()
+    signal.signal(signal.SIGINT, lambda *_: os.write(tell, b"."))
+    return told
 
 
 def _look(config: Config, clock: Clock) -> tuple[dict[str, Any], list[Job]]:

@@ -11,6 +11,11 @@ from tnfd.errors import Fault
 from tnfd.model import FileRef, JobSettings, StatKey
 
 
+def inbox_scope(root: bytes) -> str:
+    """The scope of an inbox's jobs: its absolute path, with bytes that are not UTF-8 spelt out."""
+    return f"inbox:{root.decode('utf-8', 'backslashreplace')}"
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a file was found: the scope that works on it, the inbox's name, what is asked for."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from tnfd.model import JobState
 from tnfd.ports.batch import Former, Take, Taken, Taking, Waits
+from tnfd.ports.claims import inbox_scope
 from tnfd.rules.profile import profile_of
 from tnfd.store import commands, holds, intake, jobs, records
 
@@ -149,11 +150,13 @@ def _redo(connection: sqlite3.Connection, wanted: Take, row: sqlite3.Row, now: f
 def hand_back(connection: sqlite3.Connection, owners: Collection[str]) -> None:
     """Give jobs that ended batches had taken from inboxes back to these, whose daemon goes on with them."""
     for owner in owners:
-        connection.execute(
-            "UPDATE job SET scope = 'inbox:' || CAST(root AS TEXT)"
-            " WHERE scope = ? AND inbox <> ? AND state <> 'running'",
-            (f"batch:{owner}", NAMELESS),
-        )
+        taken = "scope = ? AND inbox <> ? AND state <> 'running'"
+        values = (f"batch:{owner}", NAMELESS)
+        roots = connection.execute(f"SELECT DISTINCT root FROM job WHERE {taken}", values).fetchall()
+        for (root,) in roots:
+            connection.execute(
+                f"UPDATE job SET scope = ? WHERE {taken} AND root = ?", (inbox_scope(root), *values, root)
+            )
 
 
 def waits(connection: sqlite3.Connection, scope: str) -> list[Waits]:
