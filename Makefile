@@ -3,9 +3,11 @@
 #   make test                          with python3
 #   make test PYTHON=python3.12        with another Python, 3.11 or newer (make clean first)
 #   make test ARGS='-k settle -x'      what pytest should do besides
+#   make test JOBS=1                   one after the other; most tests wait, so 4 at a time suit 2 cores
 
 PYTHON ?= python3
 ARGS   ?=
+JOBS   ?= 4
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
@@ -28,7 +30,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 test: $(READY)  ## run the tests
-	@$(PY) -m pytest -q --tb=short $(ARGS)
+	@$(PY) -m pytest -q --tb=short -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(READY)  ## lint, format, types, and who may import whom
 	@$(PY) -m ruff check --quiet
@@ -42,7 +44,7 @@ demo: $(READY)  ## a spoken sample through the real daemon; no key, no network
 
 cov: $(READY)  ## run the tests and report what they do not reach
 	@$(PY) -m coverage erase
-	@$(PY) -m coverage run -m pytest -q --tb=short $(ARGS)
+	@$(PY) -m coverage run -m pytest -q --tb=short -n $(JOBS) --dist worksteal $(ARGS)
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 

@@ -205,8 +205,8 @@ def read_formers(config: Config, folders: Sequence[bytes]) -> dict[bytes, list[F
     """
     path = config.daemon.state_dir / database.FILE_NAME
     found: dict[bytes, list[Former]] = {}
-    if path.exists():
-        with contextlib.closing(database.open_database(path, writable=False)) as connection:
+    if (reading := database.open_to_read(path)) is not None:
+        with contextlib.closing(reading) as connection:
             for folder in folders:
                 found.update(batch.formers(connection, folder))
     return found

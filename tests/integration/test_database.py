@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sqlite3
 import stat
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tests.stores import SCOPES, Sqlite, Stores, begin, claim, transcribe
 from tnfd.errors import StoreUnusable
 from tnfd.ports.queue import Done
 from tnfd.store import database
-from tnfd.store.database import FILE_NAME, migrations, open_database
+from tnfd.store.database import FILE_NAME, migrations, open_database, open_to_read
 from tnfd.store.sqlite import SqliteStore
 
 
@@ -214,6 +215,33 @@ def test_threads_that_open_at_once_all_succeed(tmp_path: Path) -> None:
         with ThreadPoolExecutor(4) as pool:
             for done in [pool.submit(opens) for _ in range(4)]:
                 done.result()
+
+
+def test_reader_of_a_file_without_content_finds_nothing(path: Path) -> None:
+    assert open_to_read(path) is None
+    path.touch()
+    assert open_to_read(path) is None
+    assert path.read_bytes() == b""
+
+
+def test_reader_waits_for_whoever_prepares_the_file(path: Path) -> None:
+    path.touch()
+    preparing = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(preparing, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(open_to_read, path)
+            assert not wait([reading], timeout=0.2).done
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                for script in migrations():
+                    connection.executescript(script)
+                connection.execute(f"PRAGMA user_version = {len(migrations())}")
+            fcntl.flock(preparing, fcntl.LOCK_UN)
+            opened = reading.result()
+        assert opened is not None
+        opened.close()
+    finally:
+        os.close(preparing)
 
 
 def test_second_connection_leaves_the_first_one_s_locks(path: Path) -> None:

@@ -62,8 +62,7 @@ class Control:
         self._connection: sqlite3.Connection | None = None
 
     def __enter__(self) -> Control:
-        if self._path.exists():
-            self._connection = database.open_database(self._path, writable=False)
+        self._connection = database.open_to_read(self._path)
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -26,6 +26,20 @@ def migrations() -> list[str]:
     return [entry.read_text(encoding="utf-8") for entry in scripts]
 
 
+def open_to_read(path: Path) -> sqlite3.Connection | None:
+    """Connect to read; None where nothing was ever stored: no file, or one that nobody has prepared yet.
+
+    Raises:
+        StoreUnusable: as ``open_database``.
+    """
+    if not path.exists():
+        return None
+    try:
+        return open_database(path, writable=False)
+    except _Unprepared:
+        return None
+
+
 def open_database(path: Path, *, writable: bool = True) -> sqlite3.Connection:
     """Connect; a writable connection creates and migrates the file where needed.
 
@@ -59,6 +73,9 @@ def open_database(path: Path, *, writable: bool = True) -> sqlite3.Connection:
                 connection.execute("PRAGMA synchronous = FULL")
                 _migrate(connection)
         else:
+            if _version(connection) < len(migrations()):
+                with _alone(path.parent, fcntl.LOCK_SH):  # another process may be at it right now
+                    _check_version(connection, path)
             _check_version(connection, path)
     except sqlite3.Error as error:
         connection.close()
@@ -69,12 +86,16 @@ def open_database(path: Path, *, writable: bool = True) -> sqlite3.Connection:
     return connection
 
 
+class _Unprepared(StoreUnusable):
+    """A database file was made, and nothing put into it."""
+
+
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, lock: int = fcntl.LOCK_EX) -> Iterator[None]:
     """Let no other process prepare the database meanwhile; SQLite does not wait while it switches to WAL."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, lock)
         yield
     finally:
         os.close(fd)
@@ -91,6 +112,8 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
             f"the database {path} was made by a newer tnfd (version {version}, this one knows {known}); "
             "install that version again, nothing was changed"
         )
+    if version == 0:
+        raise _Unprepared(f"the database {path} is empty")
     if version < known:
         raise StoreUnusable(f"the database {path} is of an older tnfd; start the daemon once to bring it up")
 
