@@ -32,6 +32,10 @@ _FATES = {
     Fate.ENGINE: "The engine is paused and its jobs wait (`waiting.reason` `engine_paused`), never counted;"
     " a single request now and then finds out whether it is well again.",
     Fate.ADJUST: "The same request is sent again at once, without what the server refused; never counted.",
+    Fate.SPLIT: "The piece of audio is cut into smaller ones, which are sent instead; never counted. What"
+    " cannot be made smaller cannot be done.",
+    Fate.REENCODE: "The piece of audio is encoded anew and sent once more; what is refused again cannot be"
+    " done.",
     Fate.WAIT: "The job waits (`waiting.reason` `disk` or `inbox_lost`) and looks again; never counted.",
     Fate.SOURCE: "The file is looked at again from the start; if it left, the job ends as `vanished`.",
 }

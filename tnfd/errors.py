@@ -31,8 +31,14 @@ class Fate(StrEnum):
     THROTTLE = "throttle"  # the engine asks for patience: wait, never counted
     ENGINE = "engine"  # the engine cannot work for anybody: pause it, its jobs wait, never counted
     ADJUST = "adjust"  # the engine learned something: ask again at once, not counted
+    SPLIT = "split"  # too much audio for one request: ask again with smaller pieces, not counted
+    REENCODE = "reencode"  # this piece was not understood: encode it anew once, then it cannot be done
     WAIT = "wait"  # something around us is missing (disk, share): wait, never counted
     SOURCE = "source"  # the file changed or left: intake looks at it again
+
+
+# What ends a piece of audio for good, once nothing smaller and no other encoding is left to try.
+LOST = frozenset({Fate.FILE, Fate.SPLIT, Fate.REENCODE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,9 @@ _TABLE = (
          "Nothing to do; tnfd asks again at once."),
     Code("engine.content_filter", Fate.FILE, "The server's content filter refused the recording.",
          "Use another engine for this file."),
-    Code("engine.too_large", Fate.FILE, "The server refused the audio as too large or too long.",
+    Code("engine.bad_audio", Fate.REENCODE, "The server could not read the audio.",
+         "Check that the file plays; convert it to mp3 or wav, then drop it again."),
+    Code("engine.too_large", Fate.SPLIT, "The server refused the audio as too large or too long.",
          "Cut the recording into shorter files for now."),
     # -- outputs and the machine -------------------------------------------------------------------
     Code("output.unwritable", Fate.ATTEMPT, "The output folder cannot be written to.",
@@ -137,6 +145,7 @@ class TnfdError(Exception):
 class Fault(TnfdError):
     """One error of the table: ``code`` picks fate, message and hint; ``detail`` says what was seen here.
 
+    ``limit_s`` is the longest audio that the server takes in one request, where it said so (seconds).
     ``retry_after_s`` is how long whoever raised it knows that trying is pointless (seconds).
     ``maybe_paid``: a request was sent whole and its answer was lost, so it counts as spent.
     ``retryable`` tells whether trying again by hand may help, as the status file shows it.
@@ -150,6 +159,7 @@ class Fault(TnfdError):
         hint: str = "",
         retry_after_s: float | None = None,
         maybe_paid: bool = False,
+        limit_s: float | None = None,
     ) -> None:
         row = CODES[code]
         self.code = code
@@ -159,12 +169,13 @@ class Fault(TnfdError):
         self.hint = hint or row.hint
         self.retry_after_s = retry_after_s
         self.maybe_paid = maybe_paid
+        self.limit_s = limit_s
         super().__init__(f"{code}: {self.message}")
 
     @property
     def retryable(self) -> bool:
         """Whether the same file may well succeed later, unchanged."""
-        return self.fate is not Fate.FILE or self.code == "source.unreadable"
+        return self.fate not in LOST or self.code == "source.unreadable"
 
 
 class SourceChanged(Fault):

@@ -10,10 +10,10 @@ import pytest
 from tnfd.errors import (
     _TABLE,
     CODES,
+    LOST,
     AlreadyRunning,
     Code,
     ConfigError,
-    Fate,
     Fault,
     Problem,
     SourceChanged,
@@ -51,7 +51,7 @@ def test_fault_carries_its_row(row: Code) -> None:
     assert isinstance(fault, TnfdError)
     assert (fault.code, fault.fate, fault.message, fault.hint) == (row.code, row.fate, row.message, row.hint)
     assert str(fault) == f"{row.code}: {row.message}"
-    assert fault.retryable is (row.fate is not Fate.FILE or row.code == "source.unreadable")
+    assert fault.retryable is (row.fate not in LOST or row.code == "source.unreadable")
 
 
 def test_detail_and_hint_of_the_moment() -> None:

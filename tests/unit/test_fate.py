@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tnfd.errors import CODES, Fate, Fault, SourceChanged, SourceVanished
+from tnfd.errors import CODES, LOST, Fate, Fault, SourceChanged, SourceVanished
 from tnfd.model import Waiting, WaitReason
 from tnfd.pipeline.fate import RetryPolicy, decide_outcome
 from tnfd.ports.queue import Fail, LookAgain, Outcome, Retry, Vanished, Wait
@@ -24,7 +24,7 @@ def of(fate: Fate) -> list[str]:
     return [row.code for row in CODES.values() if row.fate is fate]
 
 
-@pytest.mark.parametrize("code", of(Fate.FILE))
+@pytest.mark.parametrize("code", [code for fate in sorted(LOST) for code in of(fate)])
 def test_file_s_fault_fails_it_at_once_and_uncounted(code: str) -> None:
     fault = Fault(code, "seen", hint="do this")
     retryable = code == "source.unreadable"

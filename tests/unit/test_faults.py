@@ -104,9 +104,8 @@ def test_fates_of_the_codes() -> None:
     assert (
         fates["engine.server_error"] == fates["engine.timeout"] == fates["engine.bad_answer"] == Fate.ATTEMPT
     )
-    assert (
-        fates["engine.rejected"] == fates["engine.too_large"] == fates["engine.content_filter"] == Fate.FILE
-    )
+    assert fates["engine.rejected"] == fates["engine.content_filter"] == Fate.FILE
+    assert fates["engine.too_large"] == Fate.SPLIT
 
 
 def test_retry_after_travels_with_the_fault() -> None:

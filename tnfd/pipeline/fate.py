@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tnfd.errors import Fate, Fault
+from tnfd.errors import LOST, Fate, Fault
 from tnfd.model import Waiting, WaitReason
 from tnfd.ports.queue import Fail, LookAgain, Outcome, Retry, Vanished, Wait
 from tnfd.rules.backoff import full_jitter_s
@@ -30,7 +30,7 @@ def decide_outcome(
 
     ``chance`` is uniform in [0, 1) and spreads the retries.
     """
-    if fault.fate is Fate.FILE:
+    if fault.fate in LOST:
         return Fail(fault.code, fault.message, fault.hint, fault.retryable)
     if fault.fate is Fate.SOURCE:
         if fault.code == "source.vanished":

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from tnfd import faultpoints
-from tnfd.errors import Fate, Fault
+from tnfd.errors import LOST, Fate, Fault
 from tnfd.model import (
     SAMPLE_RATE_HZ,
     ChunkResult,
@@ -76,7 +76,7 @@ class Transcriber:
         try:
             return await self._transcribe(lease)
         except Fault as fault:
-            if fault.fate in (Fate.FILE, Fate.SOURCE):  # nobody will come for the cuts
+            if fault.fate in LOST or fault.fate is Fate.SOURCE:  # nobody will come for the cuts
                 await self._tidy(lease)
             raise
 

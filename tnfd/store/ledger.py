@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from tnfd.errors import CODES, Fate, Fault
+from tnfd.errors import CODES, LOST, Fate, Fault
 from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refusal, Refused, Spent
 from tnfd.rules.days import day_of, next_day, next_month
 from tnfd.rules.pauses import STREAK, next_probe_s
@@ -128,8 +128,8 @@ def close(
     connection.execute("DELETE FROM reservation WHERE id = ?", (reservation,))
     # A price that is no amount of money came from outside; what was set aside stands in for it.
     _book(connection, row, cost_usd if 0 <= cost_usd < math.inf else row["estimate_usd"])
-    if fault is None or fault.fate in (Fate.FILE, Fate.SOURCE, Fate.WAIT):
-        return _well(connection, row["engine"]) if fault is None or fault.fate is Fate.FILE else Closed()
+    if fault is None or fault.fate in LOST:  # the server works: it answered, or found fault with the audio
+        return _well(connection, row["engine"])
     if fault.fate is Fate.THROTTLE:
         at = now.timestamp()
         until = at + (fault.retry_after_s or _THROTTLE_S)
@@ -143,7 +143,7 @@ def close(
         return pause(connection, row["engine"], fault, now, probe=bool(row["probe"]))
     if fault.fate is Fate.ATTEMPT:
         return _stumble(connection, row, fault, now)
-    return Closed()
+    return Closed()  # says nothing about the engine
 
 
 def _book(connection: sqlite3.Connection, row: sqlite3.Row, cost_usd: float) -> None:
