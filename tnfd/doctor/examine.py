@@ -14,6 +14,7 @@ from tnfd.control import Control
 from tnfd.doctor.engine import check_engine
 from tnfd.doctor.finding import Finding, Mark
 from tnfd.doctor.folder import check_inbox, check_state
+from tnfd.doctor.media import check_media
 from tnfd.doctor.server import Fetch, fetch
 from tnfd.errors import ConfigError, StoreUnusable
 from tnfd.ports.clock import Clock
@@ -42,6 +43,7 @@ def examine(
     for inbox in config.inboxes:
         yield from check_inbox(inbox, live.get(inbox.name))
     yield from check_state(config.daemon.state_dir, trouble)
+    yield check_media()
     yield from _daemon(status)
     yield from _clock(clock, newest)
 

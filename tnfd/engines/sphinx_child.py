@@ -1,6 +1,6 @@
 """The process that holds pocketsphinx: requests on stdin, answers on stdout; ends when its parent does.
 
-Stands alone: the standard library and pocketsphinx, nothing of tnfd, so that it starts quickly and can be run
+Stands alone: the standard library, pocketsphinx and ``confine``, nothing else of tnfd, so that it starts quickly and can be run
 as a file. pocketsphinx holds the interpreter's lock while it decodes, which is why it lives here.
 
 A frame is four bytes of length (big endian) and that much JSON. Request: ``{"path": hex of the path's
@@ -45,6 +45,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * 1024, 1024 * 1024))  # what stderr may fill
     _limit_memory()
+    _shut_off()
     requests = sys.stdin.buffer.raw if hasattr(sys.stdin.buffer, "raw") else sys.stdin.buffer
     # What a library prints must not get between the frames.
     answers = os.fdopen(os.dup(1), "wb")
@@ -76,6 +77,22 @@ def _tie_to(parent: int) -> None:
 def _limit_memory() -> None:
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (_LIMIT_BYTES, _LIMIT_BYTES))
+
+
+def _shut_off() -> None:
+    """Refuse sockets and programs; where that cannot be had, ``tnfd doctor`` says so."""
+    if __package__:
+        from tnfd import confine
+    else:  # run by its file: the module is loaded by its own
+        import importlib.util
+
+        place = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "confine.py")
+        spec = importlib.util.spec_from_file_location("confine", place)
+        if spec is None or spec.loader is None:
+            return
+        confine = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(confine)
+    confine.shut_off(forks=False)
 
 
 def _decoder() -> Any:

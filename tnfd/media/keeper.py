@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
 from tnfd.errors import Fault
 from tnfd.media.wire import RECORD_BYTES, Op, Record
 
@@ -22,6 +24,9 @@ _PASSED_ON = (
     "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH",
     "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX",
 )  # fmt: skip
+
+_WALLS = {1: "seccomp", 2: "Landlock"}
+_log = structlog.get_logger("tnfd.media")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Keeper:
         self._heard = b""
         self._children: dict[int, Child] = {}
         self._last_task = 0
+        self._told = False  # that something does not keep the children in
 
     @property
     def pid(self) -> int | None:
@@ -161,8 +167,18 @@ class Keeper:
         while len(self._heard) >= RECORD_BYTES:
             record = Record.unpack(self._heard[:RECORD_BYTES])
             self._heard = self._heard[RECORD_BYTES:]
+            if record.op is Op.UNWALLED:
+                self._tell_unwalled(record.value)
+                continue
             failed = record.op is Op.FAILED
             self._end(record.task, Ended(errno=record.value) if failed else Ended(status=record.value))
+
+    def _tell_unwalled(self, missing: int) -> None:
+        """Say once in a life of the daemon that decoders are less confined than they should be."""
+        if not self._told:
+            self._told = True
+            walls = ", ".join(name for bit, name in _WALLS.items() if missing & bit)
+            _log.warning("media.unconfined", missing=walls, hint="Run: tnfd doctor")
 
     def _end(self, task: int, how: Ended) -> None:
         child = self._children.pop(task, None)

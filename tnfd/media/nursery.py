@@ -16,6 +16,7 @@ import socket
 import sys
 from typing import NoReturn
 
+from tnfd import confine
 from tnfd.media.wire import DESCRIPTORS, RECORD_BYTES, Op, Record
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -135,6 +136,10 @@ def main() -> int:
     gc.collect()
     gc.freeze()  # children share these pages for good
     with socket.socket(fileno=int(sys.argv[1])) as control:
+        # Children inherit the first wall; each puts the second one round itself and its recording.
+        unwalled = (confine.shut_off(forks=True) is not None) + 2 * (not confine.offers_landlock())
+        if unwalled:
+            control.sendall(Record(Op.UNWALLED, 0, unwalled).pack())
         Nursery(control, able=able).run()
     return 0
 

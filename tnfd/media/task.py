@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import av.error
 
+from tnfd import confine
 from tnfd.errors import Fault
 from tnfd.media.cutter import Cutter
 from tnfd.media.encode import CutFile
@@ -37,6 +38,7 @@ def run_child(reply: socket.socket, source_fd: int, scratch_fd: int) -> int:
     """
     order = Order.parse(_read_line(reply))
     _bind(order, os.fstat(source_fd).st_size)
+    _wall_in(source_fd, scratch_fd)
 
     def tell(event: MediaEvent | Fault) -> None:
         reply.sendall(line_of(event))
@@ -125,6 +127,14 @@ def _bind(order: Order, size_bytes: int) -> None:
         _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + MAX_MEMORY_BYTES)
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
             score.write("500")  # short of memory, the kernel takes a decoder before it takes the daemon
+
+
+def _wall_in(source_fd: int, scratch_fd: int) -> None:
+    """Leave a taken-over decoder nothing to do; where there is no such wall, the nursery has said so."""
+    homes = {sys.modules[name].__path__[0] for name in ("av", "numpy", "tnfd") if name in sys.modules}
+    # Modules that are loaded late; libavutil seeds the serial numbers of Ogg streams from /dev/urandom.
+    confine.keep_to([source_fd], [scratch_fd], [*homes, os.path.dirname(os.__file__), "/dev/urandom"])
+    confine.shut_off(forks=False)
 
 
 def _limit(what: int, soft: int, *, spare: int = 0) -> None:

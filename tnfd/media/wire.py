@@ -31,12 +31,15 @@ DESCRIPTORS = 3  # reply socket, source, scratch folder
 
 
 class Op(enum.Enum):
-    """What a record says. ``value`` of ENDED is the wait status, of FAILED an errno (0: PyAV is missing)."""
+    """What a record says. ``value`` of ENDED is the wait status, of FAILED an errno (0: PyAV is missing), of
+    UNWALLED which walls are missing (``confine``; 1: seccomp, 2: Landlock).
+    """
 
     SPAWN = b"s"  # daemon -> nursery, with DESCRIPTORS descriptors
     KILL = b"k"  # daemon -> nursery
     ENDED = b"e"  # nursery -> daemon: the child was reaped
     FAILED = b"f"  # nursery -> daemon: no child could be made
+    UNWALLED = b"u"  # nursery -> daemon, at its start: children will be less confined than they should be
 
 
 @dataclass(frozen=True, slots=True)
