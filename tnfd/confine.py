@@ -75,7 +75,11 @@ def shut_off(*, forks: bool) -> str | None:
         _install(_program(*machine, forks=forks), machine[1])
     except OSError as error:
         return f"the kernel takes no seccomp filter: {error.strerror}"
-    return None if not _can_open_socket() else "a seccomp filter is in place, and sockets can be opened all the same"
+    return (
+        None
+        if not _can_open_socket()
+        else "a seccomp filter is in place, and sockets can be opened all the same"
+    )
 
 
 def _machine() -> tuple[int, int] | None:

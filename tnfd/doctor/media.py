@@ -28,6 +28,8 @@ def finding_of(missing: list[str]) -> Finding:
     """What it means that these walls are missing."""
     if not missing:
         return Finding("decoders", Mark.OK, "they can open no socket, no program and no other file")
-    why = "a recording made to break a decoder would meet fewer walls; memory, time and files are bounded still"
+    why = (
+        "a recording made to break a decoder would meet fewer walls; memory, time and files are bounded still"
+    )
     mend = "uname -r   # Linux 5.13 with seccomp and Landlock has both; containers may hide them"
     return Finding("decoders", Mark.WARN, "; ".join(missing), why, mend)
