@@ -1,7 +1,7 @@
-"""Recordings made to do harm: a corpus that is built on the spot from small whole files, seeded and so the same each time.
+"""Recordings made to do harm: a corpus that is built on the spot from small whole files; the same each time.
 
-Each entry is a name and its bytes. What a canary holds (another local file, a local server) tells whether one of
-them made a decoder look elsewhere.
+Each entry is a name and its bytes. What a canary holds (another local file, a local server) tells whether one
+of them made a decoder look elsewhere.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
 
 
 def truncations(whole: dict[str, bytes], step: int) -> Iterator[Bad]:
-    """Cut at every box of the MP4s (before, inside its head, inside it), and each ``step`` bytes everywhere."""
+    """Cut at every box of the MP4s and in its head and middle, and everywhere in ``step`` places."""
     for suffix, data in whole.items():
         cuts = set(range(0, len(data), max(1, len(data) // step)))
         if suffix in ("m4a", "mov"):
@@ -194,7 +194,7 @@ def lures(whole: dict[str, bytes], canary: Path, url: str) -> Iterator[Bad]:
 
 
 def with_reference(data: bytes, at: str) -> bytes:
-    """A QuickTime file whose samples are said to lie elsewhere (its moov comes last, so no offset changes)."""
+    """A QuickTime file whose samples are said to lie elsewhere (its moov comes last: no offset changes)."""
     where = data.index(b"dref") - 4
     entry = struct.pack(">4sI", b"url ", 0) + at.encode() + b"\0"
     entry = struct.pack(">I", 4 + len(entry)) + entry
