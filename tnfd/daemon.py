@@ -12,7 +12,8 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -28,6 +29,7 @@ from tnfd.ports.queue import LookAgain, Outcome, Retry, Wait
 from tnfd.ports.store import Finished
 from tnfd.rules.names import for_terminal, printable
 from tnfd.rules.status import moment
+from tnfd.signals import heard
 from tnfd.store.presence import lock_daemon
 from tnfd.supervise import Service, Supervisor, dump_tasks
 from tnfd.wiring import House, build_intake, build_queue, open_house, prepare_state_dir, scope_of
@@ -86,7 +88,7 @@ class _Daemon:
         """Run all services until stopped."""
         self._seen = await self._house.store.last_command()
         await self._tidy()
-        with self._signals():
+        with heard(self._signals()):
             inboxes = [Service(scope, self._watch(scope, intake)) for scope, intake in self._intakes.items()]
             await self._supervisor.run(
                 [
@@ -333,18 +335,11 @@ class _Daemon:
 
     # -- signals -----------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        for number in numbers:
-            loop.add_signal_handler(number, self._told_to_stop, number)
-        loop.add_signal_handler(signal.SIGUSR1, self._dump)
-        try:
-            yield
-        finally:
-            for number in (*numbers, signal.SIGUSR1):
-                loop.remove_signal_handler(number)
+    def _signals(self) -> dict[signal.Signals, Callable[[], None]]:
+        stops = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        return {number: partial(self._told_to_stop, number) for number in stops} | {
+            signal.SIGUSR1: self._dump
+        }
 
     def _told_to_stop(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP and not sys.stderr.isatty():

@@ -199,18 +199,19 @@ async def _shown(plan: Plan, board: Board, clock: Any) -> Ending:
     import asyncio
 
     from tnfd import logs
-    from tnfd.batch.run import run_batch
+    from tnfd.batch.run import Halter, run_batch
 
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from tnfd.cli.live import LiveView as View
     else:
         from tnfd.cli.lines import LinesView as View  # type: ignore[assignment]
-    with View(board) as view:
+    halter = Halter(board)
+    with halter.listen(), View(board) as view:
         logs.configure("console", "error")  # whatever else happens is said by the view, in its own words
         try:
             async with asyncio.TaskGroup() as group:
                 pulse = group.create_task(view.pulse(clock))
-                ending = await run_batch(plan, os.environ, board, clock)
+                ending = await run_batch(plan, os.environ, board, halter, clock)
                 pulse.cancel()
         except BaseExceptionGroup as errors:
             error: BaseException = errors
