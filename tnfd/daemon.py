@@ -24,6 +24,7 @@ from tnfd.config import Config
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.lease import ignore_sigio
 from tnfd.model import JobState
+from tnfd.pipeline.stopwatch import Stopwatch
 from tnfd.ports.clock import Clock
 from tnfd.ports.queue import LookAgain, Outcome, Retry, Wait
 from tnfd.ports.store import Finished
@@ -57,15 +58,17 @@ async def run_daemon(config: Config, environ: Mapping[str, str], clock: Clock | 
     ignore_sigio()
     lock = lock_daemon(prepare_state_dir(config))
     try:
-        async with open_house(config, environ, clock) as house:
-            return await _Daemon(house).run()
+        stopwatch = Stopwatch(clock)
+        async with open_house(config, environ, clock, progress=stopwatch) as house:
+            return await _Daemon(house, stopwatch).run()
     finally:
         os.close(lock)
 
 
 class _Daemon:
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, stopwatch: Stopwatch) -> None:
         self._house = house
+        self._stopwatch = stopwatch
         self._clock = house.clock
         self._scopes = tuple(scope_of(inbox) for inbox in house.config.inboxes)
         self._serving = set(self._scopes)  # less those whose folder is lost: their jobs could only wait
@@ -180,6 +183,7 @@ class _Daemon:
         elif command == "cancel":
             self._queue.cancel(argument)
             job = await self._house.store.job(argument)
+            self._stopwatch.end(argument)
             if job is not None and job.state is JobState.CANCELLED:
                 log = _job_log.bind(job=job.id, file=for_terminal(job.source.rel))
                 log.info("job.finished", state=str(job.state))
@@ -263,7 +267,10 @@ class _Daemon:
             self._queue.wake()
         if isinstance(outcome, LookAgain):
             self._look(job.scope, job.source.rel)
-        took_s = (self._clock.now() - (job.started_at or job.seen_at)).total_seconds()
+        if job.state.final:
+            worked_s, waited_s = self._stopwatch.end(job.id)
+        else:
+            self._stopwatch.rest(job.id)
         if isinstance(outcome, Retry):
             log.warning(
                 "job.retry", code=outcome.code, reason=outcome.message, failures=job.failures,
@@ -288,7 +295,8 @@ class _Daemon:
                 "job.duplicate" if duplicate else "job.finished",
                 state=str(job.state),
                 outputs=len(job.outputs),
-                took_s=round(took_s, 2),
+                took_s=round(worked_s, 2),
+                waited_s=round(waited_s, 1) if waited_s >= 0.1 else None,  # for a slot, for a retry
                 audio_s=round(job.usage.audio_s, 1),
                 cost_usd=round(job.usage.cost_usd, 4),
                 flags=",".join(job.flags) or None,

@@ -42,6 +42,7 @@ from tnfd.store.ledger import Budget
 from tnfd.store.sqlite import SqliteStore
 
 _MIN_AHEAD = 2
+_EXPRESS = 2  # copies and further formats that are written past a busy engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,7 @@ def build_queue(
         scopes=scopes,
         concurrency=workers + max(_MIN_AHEAD, workers // 4, ahead),
         size=house.config.daemon.queue_slots,
+        express=_EXPRESS,
         on_finished=on_finished,
     )
 

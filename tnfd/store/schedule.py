@@ -40,6 +40,22 @@ def ready(
     return [*_probes(connection, values), *(row["id"] for row in rows)][:limit]
 
 
+def ready_free(
+    connection: sqlite3.Connection, scopes: Collection[str], now: float, limit: int, without: Collection[str]
+) -> list[str]:
+    """Ids of those among them whose transcript is stored: copies, and outputs in further formats."""
+    rows = connection.execute(
+        f"""
+        SELECT j.id FROM job AS j JOIN transcription AS t ON t.id = j.transcription
+        WHERE {_DUE} AND t.state = 'done' AND j.scope IN (SELECT value FROM json_each(:scopes))
+          AND j.id NOT IN (SELECT value FROM json_each(:without))
+        {_BEST_FIRST} LIMIT :limit
+        """,
+        {"now": now, "limit": limit, "scopes": json.dumps([*scopes]), "without": json.dumps([*without])},
+    )
+    return [row["id"] for row in rows]
+
+
 def _probes(connection: sqlite3.Connection, values: dict[str, Any]) -> list[str]:
     """For each paused engine whose probe is due, and has nobody on the way, the job that shall find out."""
     engines = connection.execute(

@@ -219,10 +219,12 @@ class SqliteStore:
 
     # -- queue -------------------------------------------------------------------------------------
 
-    async def ready(self, scopes: Collection[str], *, limit: int, without: Collection[str]) -> list[str]:
+    async def ready(
+        self, scopes: Collection[str], *, limit: int, without: Collection[str], free: bool = False
+    ) -> list[str]:
         """See ``ports.store.QueueStore``."""
-        without = frozenset(without)
-        return await self._read(lambda c: schedule.ready(c, scopes, self._now(), limit, without))
+        without, ready = frozenset(without), schedule.ready_free if free else schedule.ready
+        return await self._read(lambda c: ready(c, scopes, self._now(), limit, without))
 
     async def next_due(self, scopes: Collection[str]) -> float | None:
         """Seconds until the next waiting job becomes ready by itself; None: nothing waits for time."""
