@@ -281,7 +281,7 @@ class _Daemon:
             log.info(
                 "job.waiting",
                 reason=str(waiting.reason),
-                until=None if waiting.until is None else moment(waiting.until),
+                until=waiting.until,
                 detail=waiting.detail,
             )
         elif job.state is JobState.FAILED and job.error is not None:

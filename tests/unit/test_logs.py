@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tnfd.logs import configure, mask
+from tnfd.logs import configure, fold, mask
 
 KEY = "sk-proj-abc_DEF-1234567890"
 
@@ -75,6 +75,27 @@ def test_machine_gets_an_object_a_line(start: Start) -> None:
     assert line["event"] == "job.finished"
     assert line["level"] == "info"
     assert (line["file"], line["took_s"], line["outputs"]) == ("talk.mp3", 3.25, 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "columns", "folded"),
+    [
+        ("16:02:11 info    job.queued       file=a.mp3", 80, "16:02:11 info    job.queued       file=a.mp3"),
+        (
+            "16:02:11 info    daemon.ready     pid=77 workers=5 state_dir=/home/ada/.local/state/tnfd",
+            60,
+            "16:02:11 info    daemon.ready     pid=77 workers=5\n"
+            "                 state_dir=/home/ada/.local/state/tnfd",
+        ),
+        (  # what has no space is left whole: paths are copied from here
+            "16:02:11 info    job.queued       file=" + "x" * 70 + " job=01J",
+            60,
+            "16:02:11 info    job.queued\n                 file=" + "x" * 70 + "\n                 job=01J",
+        ),
+    ],
+)
+def test_line_is_folded_to_the_terminal(line: str, columns: int, folded: str) -> None:
+    assert fold(line, columns) == folded
 
 
 def test_people_get_a_line_to_read(start: Start) -> None:

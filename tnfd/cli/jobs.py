@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tnfd.control import Control
-    from tnfd.model import Job
+    from tnfd.model import HistoryEntry, Job
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FilesOrJobs = Annotated[
@@ -192,18 +192,19 @@ def show(
         (job,) = find_or_exit(control, [named])
         history = control.history(job)
         found = control.job_object(job)
-    found["history"] = [
-        {"at": f"{entry.at:%Y-%m-%dT%H:%M:%SZ}", "event": entry.event, "detail": entry.detail}
-        for entry in history
-    ]
+        now = control.clock.now()
     if json:
+        found["history"] = [
+            {"at": f"{entry.at:%Y-%m-%dT%H:%M:%SZ}", "event": entry.event, "detail": entry.detail}
+            for entry in history
+        ]
         typer.echo(jsonlib.dumps(found, indent=2))
         return
-    for line in _story(job, found):
+    for line in _story(job, history, now):
         terminal.say(line)
 
 
-def _story(job: Job, found: dict[str, Any]) -> list[str]:
+def _story(job: Job, history: Sequence[HistoryEntry], now: datetime) -> list[str]:
     from tnfd.rules.names import for_terminal
 
     state = terminal.paint(str(job.state), terminal.state_style(job.state))
@@ -213,7 +214,7 @@ def _story(job: Job, found: dict[str, Any]) -> list[str]:
         ("state", state + (f" ({', '.join(job.flags)})" if job.flags else "")),
     ]
     if job.waiting is not None:
-        until = f" until {found['waiting']['until']}" if job.waiting.until else ""
+        until = f", tried again {terminal.soon(job.waiting.until, now)}" if job.waiting.until else ""
         rows.append(("waits", f"{job.waiting.reason}{until}: {job.waiting.detail}".removesuffix(": ")))
     if job.error is not None:
         rows += [("error", f"{job.error.code}: {job.error.message}"), ("hint", job.error.hint)]
@@ -230,7 +231,20 @@ def _story(job: Job, found: dict[str, Any]) -> list[str]:
     if job.usage.requests:
         usage = job.usage
         rows.append(("used", f"{usage.audio_s:.1f} s in {usage.requests} requests, ${usage.cost_usd:.4f}"))
-    lines = [f"{label:<{_INDENT}}{text}" for label, text in rows]
+    lines = [line for label, text in rows for line in _below(label, text, _INDENT)]
     lines.append("")
-    lines += [f"{entry['at']}  {entry['event']:<9} {entry['detail']}".rstrip() for entry in found["history"]]
+    for entry in history:
+        head = f"{terminal.local(entry.at)}  {entry.event:<9} "
+        lines += _below(head, entry.detail, len(head))
     return lines
+
+
+def _below(label: str, text: str, indent: int) -> list[str]:
+    """A label and a text beside it; what does not fit into the screen goes below. Names stay whole."""
+    from tnfd.rules.columns import fold
+
+    label = f"{label:<{indent}}"
+    return [
+        f"{' ' * indent if number else label}{line}".rstrip()
+        for number, line in enumerate(fold(text, terminal.columns() - indent))
+    ]

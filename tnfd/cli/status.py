@@ -181,8 +181,7 @@ def _daemon(found: dict[str, Any], clock: Clock) -> tuple[str, str, str]:
 def _soon(moment: str, clock: Clock) -> str:
     from datetime import datetime
 
-    left_s = (datetime.fromisoformat(moment) - clock.now()).total_seconds()
-    return f"in {terminal.span(left_s)}" if left_s > 0 else "now"
+    return terminal.soon(datetime.fromisoformat(moment), clock.now())
 
 
 def _running(running: Sequence[Job], clock: Clock, room: int) -> list[tuple[str, str, str]]:

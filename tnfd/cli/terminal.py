@@ -67,6 +67,21 @@ def span(passed_s: float) -> str:
     return f"{int(passed / 86400)} d"
 
 
+def local(at: datetime) -> str:
+    """A moment on the clock on the wall, to the second."""
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def soon(at: datetime, now: datetime) -> str:
+    """When something will be: ``now``, ``in 5 min``; later than that, by the clock: ``Thu 00:00``."""
+    left_s = (at - now).total_seconds()
+    if left_s <= 0:
+        return "now"
+    if left_s < 7200:
+        return f"in {span(left_s)}"
+    return f"{at.astimezone():%a %H:%M}" if left_s < 6 * 86400 else f"{at.astimezone():%Y-%m-%d %H:%M}"
+
+
 def audio(length_s: float) -> str:
     """The length of recordings: ``45 s``, ``12 min``, ``2.4 hours``."""
     if length_s < 60:

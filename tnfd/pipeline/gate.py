@@ -10,7 +10,6 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 import structlog
@@ -151,7 +150,7 @@ class Gate:
         key = f"{answer.why}{answer.until}"
         if answer.why is Refusal.BUDGET and key != self._said_budget:
             self._said_budget = key
-            _log.warning("budget.reached", detail=answer.detail, until=_iso(answer.until))
+            _log.warning("budget.reached", detail=answer.detail, until=answer.until)
 
     async def _give_back(self, ask: Ask, unseen: Granted | Refused) -> None:
         """Whoever asked was stopped while the ledger granted it; nothing was sent."""
@@ -183,14 +182,10 @@ class Gate:
                 code=closed.code,
                 reason=fault.message,
                 hint=fault.hint,
-                until=_iso(closed.probe_at),
+                until=closed.probe_at,
             )
         if closed.resumed:
             _log.info("engine.resumed", engine=ask.engine)
         if closed.throttled_until is not None:
-            _log.info("engine.throttled", engine=ask.engine, until=_iso(closed.throttled_until))
+            _log.info("engine.throttled", engine=ask.engine, until=closed.throttled_until)
         return closed
-
-
-def _iso(at: datetime | None) -> str | None:
-    return None if at is None else f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -22,7 +22,7 @@ class _Watch:
 
 
 class Stopwatch:
-    """A ``ports.progress.Progress``: adds up what a job was at work in this process, over all its attempts."""
+    """A ``ports.progress.Progress``: adds up the work on each job in this process, over all attempts."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
