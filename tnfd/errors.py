@@ -82,9 +82,9 @@ _TABLE = (
          "Convert the file to mp3, m4a or wav, then run: tnfd retry FILE"),
     # -- engines -----------------------------------------------------------------------------------
     Code("engine.no_key", Fate.ENGINE, "The engine has no API key.",
-         "Set OPENAI_API_KEY, or api_key_file in the engine's section of the configuration."),
+         "Set OPENAI_API_KEY for OpenAI, else api_key_file or api_key_env in the engine's section."),
     Code("engine.bad_key", Fate.ENGINE, "The server refused the API key.",
-         "Put a valid key in place and restart tnfd."),
+         "Put a valid key in place, then: tnfd resume. A key in the environment needs a restart."),
     Code("engine.no_quota", Fate.ENGINE, "The account has no quota or credit left.",
          "Add credit or raise the spending limit; tnfd tries again by itself."),
     Code("engine.no_model", Fate.ENGINE, "The server does not know the model, or base_url is wrong.",

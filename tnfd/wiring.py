@@ -214,6 +214,18 @@ def read_formers(config: Config, folders: Sequence[bytes]) -> dict[bytes, list[F
     return found
 
 
+def read_redo(config: Config, fingerprint: str) -> float | None:
+    """When the redo with this fingerprint was begun that did not come to its end; changes nothing.
+
+    Raises:
+        StoreUnusable: there is a database, and it cannot be read.
+    """
+    if (reading := database.open_to_read(config.daemon.state_dir / database.FILE_NAME)) is None:
+        return None
+    with contextlib.closing(reading) as connection:
+        return batch.redo_begun(connection, fingerprint)
+
+
 def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None]) -> InboxIntake:
     """The watcher of one inbox; ``on_claimed`` hears of each commit."""
     settings = resolve_settings(house.config, inbox)

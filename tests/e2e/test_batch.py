@@ -303,6 +303,8 @@ async def test_redo_pays_again_and_an_interrupted_redo_only_for_the_rest(
         one.send(signal.SIGKILL)
         await one.ended()
     server.always = behaviours.Ok(text="third")
+    ran = await batch(site, site.inbox, "--redo", "--dry-run", "--json")
+    assert checked(ran)["totals"]["to_transcribe"] == 2  # nobody agrees to what is paid already
     ran = await batch(site, site.inbox, "--redo", "--json")
     assert ran.code == 0, ran.err
     # The first was paid before the kill; its outputs may have been on disk by then, or not.

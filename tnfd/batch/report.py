@@ -101,8 +101,9 @@ _IGNORED = {
 
 
 def _where(price: Price) -> str:
-    model = f" with {price.model}" if price.model else ""
-    return f"to {price.host}{model}" if price.host else f"on this machine, with {price.name}{model}"
+    if price.host:
+        return f"to {price.host}" + (f" with {price.model}" if price.model else "")
+    return f"on this machine, with {price.name}" + (f" ({price.model})" if price.model else "")
 
 
 def _cost(found: Estimate) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from tnfd.cli import terminal
 from tnfd.cli.options import (
     EXIT_CONFIG,
     EXIT_OK,
@@ -187,7 +188,7 @@ def _run(plan: Plan, found: Estimate, *, json: bool) -> int:
     board = Board(clock, plan.items, started_at=clock.now())
     ending = asyncio.run(_shown(plan, board, clock))
     for line in summary_lines(plan, board, ending):
-        _say(line) if json else typer.echo(_encodable(line))
+        terminal.say(line, err=json)
     if json:
         price = found.engines[0] if found.engines else None
         _print(batch_object(plan, board, ending, clock.now(), price))
@@ -223,11 +224,7 @@ async def _shown(plan: Plan, board: Board, clock: Any) -> Ending:
 
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):  # nobody listens; that is no reason not to work
-        typer.echo(_encodable(line), err=True)
-
-
-def _encodable(line: str) -> str:
-    return line.encode("utf-8", "backslashreplace").decode()
+        terminal.say(line, err=True)
 
 
 def _print(whole: dict[str, Any]) -> None:

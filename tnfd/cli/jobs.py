@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,10 +68,15 @@ def find_or_exit(control: Control, named: Sequence[str]) -> list[Job]:
 
 
 def name_of(job: Job) -> str:
-    """A job's file as people know it: inbox and path below it."""
+    """A job's file as people know it: inbox and path below it; outside of all inboxes its whole path."""
+    from tnfd.ports.claims import NAMELESS
     from tnfd.rules.names import for_terminal
 
-    return f"{job.inbox}/{for_terminal(job.source.rel)}"
+    if job.inbox != NAMELESS:
+        return f"{job.inbox}/{for_terminal(job.source.rel)}"
+    home = os.fsencode(os.path.expanduser("~")).rstrip(b"/") + b"/"
+    path = job.source.path
+    return for_terminal(b"~/" + path[len(home) :] if path.startswith(home) else path)
 
 
 # -- jobs ------------------------------------------------------------------------------------------------

@@ -48,9 +48,25 @@ def state_style(state: str) -> str:
     return _STATES.get(state, "")
 
 
-def say(line: str = "") -> None:
-    """Print a line to stdout."""
-    typer.echo(line.encode("utf-8", "backslashreplace").decode(), color=colourful())
+def say(line: str = "", *, err: bool = False) -> None:
+    """Print a line to stdout or stderr; at a terminal no word is broken at its edge."""
+    shown = line.encode("utf-8", "backslashreplace").decode()
+    stream = sys.stderr if err else sys.stdout
+    if len(shown) > columns() and "\x1b" not in shown and stream is not None and stream.isatty():
+        shown = folded(shown, columns())
+    typer.echo(shown, err=err, color=None if err else colourful())
+
+
+def folded(text: str, width: int) -> str:
+    """Break long lines between their words; what goes below is indented. Names stay whole."""
+    from tnfd.rules.columns import fold
+
+    lines = []
+    for line in text.split("\n"):
+        indent = len(line) - len(line.lstrip(" "))
+        first, *more = fold(line[indent:], width - indent - 2)
+        lines += [" " * indent + first, *(" " * (indent + 2) + one for one in more)]
+    return "\n".join(lines)
 
 
 def age(at: datetime, now: datetime) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,9 @@ def retry(
     for result in results:
         if result.done:
             terminal.say(f"{name_of(result.job)}: queued again")
+        elif not result.served:
+            path = shlex.quote(os.fsdecode(result.job.present.path))
+            complain(f"{name_of(result.job)}: no configured inbox holds it; run: tnfd batch {path}")
         else:
             complain(f"{name_of(result.job)}: nothing to retry, it is {result.job.state}")
     if not results:

@@ -15,7 +15,7 @@ from tnfd.ports.clock import Clock
 from tnfd.ports.ledger import Spent
 from tnfd.rules.status import moment
 from tnfd.store import holds, ledger, views
-from tnfd.store.presence import daemon_pid
+from tnfd.store.presence import Presence, daemon_pid
 
 SCHEMA = "tnfd.daemon/1"
 
@@ -90,6 +90,14 @@ class Overview:
             "until": moment(until.astimezone(UTC)) if until else None,
         }
 
+    def _left(self) -> int:
+        """Files that batches have left which run no longer."""
+        if self._connection is None:
+            return 0
+        presence = Presence(self._config.daemon.state_dir)
+        found = views.left_by_batches(self._connection)
+        return sum(number for owner, number in found.items() if not presence.lives(owner))
+
     def _attention(
         self,
         pid: int | None,
@@ -116,6 +124,8 @@ class Overview:
             said.append(f"the budget is reached: {_files(waiting['budget'])} until it is renewed")
         if waiting.get("config"):
             said.append(f"{_files(waiting['config'])} for an engine that is no longer configured")
+        if left := self._left():
+            said.append(f"{_files(left)} for a batch that was stopped; the same command goes on with them")
         if counts.get("failed"):
             said.append(f"{counts['failed']} failed: tnfd jobs --state failed says why")
         return said
