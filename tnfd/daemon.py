@@ -175,7 +175,7 @@ class _Daemon:
             self._status_due.set()
 
     async def _obey(self, command: str, argument: str) -> None:
-        _log.info("control", command=command, argument=argument)
+        _log.info("control", command=command, argument=argument or None)
         if command == "retry":
             job = await self._house.store.job(argument)
             if job is not None and job.state is JobState.SETTLING:

@@ -6,10 +6,15 @@ import errno
 import io
 import json
 import logging
+import pty
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +283,28 @@ def test_libraries_that_log_keys_are_silenced(start: Start) -> None:
     for name in ("openai", "httpx", "httpcore"):
         logging.getLogger(f"{name}.sub").warning("Authorization: %s", KEY)
     assert stream.getvalue() == ""
+
+
+def test_people_get_moments_by_the_clock_of_the_line(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XYZ-5:30")
+    time.tzset()
+    stream = start("console")
+    log().info("engine.paused", until=datetime(2026, 1, 1, 12, tzinfo=UTC))
+    assert "until=2026-01-01T17:30:00\n" in stream.getvalue()
+
+
+def test_log_of_people_is_folded_to_the_terminal_that_it_goes_to(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with open(theirs, "w") as screen, open(ours, "rb", buffering=0) as seen:
+        monkeypatch.setattr(sys, "stderr", screen)
+        configure("auto", "info", environ={})
+        log().info(
+            "job.finished", file="talk.mp3", state="done", outputs=3, took_s=1.5, audio_s=60.0, job="01J"
+        )
+        lines = seen.read(4096).decode().splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert lines[1] == " " * 17 + "audio_s=60"

@@ -22,6 +22,7 @@ _WORDS = {
     Result.DONE: "transcribed",
     Result.DUPLICATE: "with the text of a file of the same content",
     Result.RENDERED: "written from stored transcripts",
+    Result.ADOPTED: "found finished, by another tnfd",
     Result.ALREADY: "done already",
     Result.PARTIAL: "with gaps",
     Result.FAILED: "failed",

@@ -23,7 +23,7 @@ from tnfd.model import Job, JobState
 from tnfd.ports.batch import Taking
 from tnfd.ports.clock import Clock
 from tnfd.ports.progress import Stage
-from tnfd.ports.queue import LookAgain, Outcome, Retry
+from tnfd.ports.queue import Adopted, LookAgain, Outcome, Retry
 from tnfd.ports.store import Finished
 from tnfd.rules.names import for_terminal
 from tnfd.signals import heard
@@ -224,6 +224,7 @@ class _Batch:
         if isinstance(outcome, Retry):
             text = f"{_name(item)}: {outcome.message} Again in {outcome.after_s:.0f} s."
             self._board.say(Event(text, "warning", item))
+        item.adopted = isinstance(outcome, Adopted)
         if isinstance(outcome, LookAgain) and not self._stop.is_set():
             del self._open[job.id]
             self._coming += 1
@@ -331,7 +332,7 @@ class _Batch:
         now = self._clock.monotonic()
         self._stuck_since = self._stuck_since if self._stuck_since is not None else now
         halt = decide_halt(waits, now - self._stuck_since)
-        self._board.waits = halt.text if halt is not None else ""
+        self._board.waits = f"{halt.text} {halt.hint}" if halt is not None else ""
         if halt is not None and halt.final and not self._queue.in_work and not self._coming:
             self._halt = halt
             self._over.set()

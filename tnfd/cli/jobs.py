@@ -211,6 +211,7 @@ def show(
 
 
 def _story(job: Job, history: Sequence[HistoryEntry], now: datetime) -> list[str]:
+    from tnfd.rules.counted import counted
     from tnfd.rules.names import for_terminal
 
     state = terminal.paint(str(job.state), terminal.state_style(job.state))
@@ -236,7 +237,8 @@ def _story(job: Job, history: Sequence[HistoryEntry], now: datetime) -> list[str
     rows += [("output", for_terminal(output.name)) for output in job.outputs]
     if job.usage.requests:
         usage = job.usage
-        rows.append(("used", f"{usage.audio_s:.1f} s in {usage.requests} requests, ${usage.cost_usd:.4f}"))
+        sent = counted(usage.requests, "request", "requests")
+        rows.append(("used", f"{usage.audio_s:.1f} s in {sent}, ${usage.cost_usd:.4f}"))
     lines = [line for label, text in rows for line in _below(label, text, _INDENT)]
     lines.append("")
     for entry in history:

@@ -91,7 +91,10 @@ def _daemon(status: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding("daemon", Mark.OK, f"running (pid {status['pid']})")
     for said in status["attention"]:
         if not said.startswith("the daemon"):
-            yield Finding("daemon", Mark.WARN, said, "files wait for it", "tnfd status")
+            if " failed: " in said:
+                yield Finding("daemon", Mark.WARN, said, "their transcripts are missing", "tnfd jobs")
+            else:
+                yield Finding("daemon", Mark.WARN, said, "files wait for it", "tnfd status")
 
 
 def _clock(clock: Clock, newest: datetime | None) -> Iterator[Finding]:
