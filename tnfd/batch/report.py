@@ -111,7 +111,8 @@ def _cost(found: Estimate) -> str:
     if all(not price.host for price in found.engines):
         return "Free"
     if found.cost_usd:
-        return f"About ${found.cost_usd:.2f} (guessed from the sizes)"
+        about = f"${found.cost_usd:.2f}" if found.cost_usd >= 0.01 else dollars(found.cost_usd)
+        return f"About {about} (guessed from the sizes)"
     return ""
 
 

@@ -168,7 +168,8 @@ def _agree(found: Estimate, *, yes: bool) -> None:
     host = found.engines[0].host
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         _refuse(f"{no_engine()}; or agree to {host} for this batch: --yes")
-    if not typer.confirm(f"Upload them to {host} for about ${found.cost_usd:.2f}?", default=False, err=True):
+    cost = terminal.dollars(found.cost_usd)
+    if not typer.confirm(f"Upload them to {host} for about {cost}?", default=False, err=True):
         _refuse("nothing was sent; to choose another engine: --engine NAME, or tnfd init")
 
 
@@ -188,7 +189,7 @@ def _run(plan: Plan, found: Estimate, *, json: bool) -> int:
     board = Board(clock, plan.items, started_at=clock.now())
     ending = asyncio.run(_shown(plan, board, clock))
     for line in summary_lines(plan, board, ending):
-        terminal.say(line, err=json)
+        terminal.say(line, err=json, prose=True)
     if json:
         price = found.engines[0] if found.engines else None
         _print(batch_object(plan, board, ending, clock.now(), price))
@@ -224,7 +225,7 @@ async def _shown(plan: Plan, board: Board, clock: Any) -> Ending:
 
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):  # nobody listens; that is no reason not to work
-        terminal.say(line, err=True)
+        terminal.say(line, err=True, prose=True)
 
 
 def _print(whole: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def check(config: ConfigOption = None) -> None:
         leave_with_problems(error)
     for warning in warnings:
         complain(f"warning: {warning}")
-    terminal.say(_summary(loaded))
+    terminal.say(_summary(loaded), prose=True)
 
 
 def show(config: ConfigOption = None) -> None:

@@ -124,7 +124,7 @@ def jobs(
             return
         now = control.clock.now()
     if not found:
-        terminal.say(_nothing(state, inbox))
+        terminal.say(_nothing(state, inbox), prose=True)
         return
     shown = found if limit else found[:_SHOWN]
     for line in table(shown, now, terminal.columns()):

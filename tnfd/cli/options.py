@@ -33,7 +33,7 @@ ConfigOption = Annotated[
 
 def complain(text: str) -> None:
     """Print to stderr."""
-    terminal.say(text, err=True)
+    terminal.say(text, err=True, prose=True)
 
 
 def leave_with_problems(error: ConfigError) -> NoReturn:

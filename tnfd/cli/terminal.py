@@ -48,11 +48,14 @@ def state_style(state: str) -> str:
     return _STATES.get(state, "")
 
 
-def say(line: str = "", *, err: bool = False) -> None:
-    """Print a line to stdout or stderr; at a terminal no word is broken at its edge."""
+def say(line: str = "", *, err: bool = False, prose: bool = False) -> None:
+    """Print a line to stdout or stderr. ``prose``: at a terminal it is broken between its words.
+
+    Not so what people copy: commands and paths stay in one piece.
+    """
     shown = line.encode("utf-8", "backslashreplace").decode()
     stream = sys.stderr if err else sys.stdout
-    if len(shown) > columns() and "\x1b" not in shown and stream is not None and stream.isatty():
+    if prose and len(shown) > columns() and stream is not None and stream.isatty():
         shown = folded(shown, columns())
     typer.echo(shown, err=err, color=None if err else colourful())
 
