@@ -301,9 +301,7 @@ def test_log_of_people_is_folded_to_the_terminal_that_it_goes_to(
     with open(theirs, "w") as screen, open(ours, "rb", buffering=0) as seen:
         monkeypatch.setattr(sys, "stderr", screen)
         configure("auto", "info", environ={})
-        log().info(
-            "job.finished", file="talk.mp3", state="done", outputs=3, took_s=1.5, audio_s=60.0, job="01J"
-        )
+        log().info("job.finished", file="talk.mp3", state="done", took_s=1.5, waited_s=7, audio_s=60.0)
         lines = seen.read(4096).decode().splitlines()
     assert len(lines) == 2
     assert max(map(len, lines)) <= 80
