@@ -7,7 +7,7 @@ in a thread, at the first request. No exception of the SDK leaves this module; t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,6 +17,7 @@ from tnfd.engines.profiles import Profile, host_of
 from tnfd.errors import Fault
 from tnfd.ports.clock import Clock
 from tnfd.rules.faults import Signal, patience_s
+from tnfd.rules.throttle import Stated, stated_in
 
 if TYPE_CHECKING:
     import httpx2
@@ -61,6 +62,7 @@ class Connection:
         self._building = asyncio.Lock()
         self._client: openai.AsyncOpenAI | None = None
         self._closed = False
+        self.stated: Stated | None = None  # what the newest answer said of the rate
 
     async def open(self) -> openai.AsyncOpenAI:
         """Import the SDK and build the client, in a thread; at once if that was done before.
@@ -149,6 +151,7 @@ class Connection:
     ) -> Reply | Signal:
         import openai
 
+        sent_at = self._clock.now().timestamp()
         try:
             raw = await client.audio.transcriptions.with_raw_response.create(
                 # The name is ours: one with surrogates would raise.
@@ -158,8 +161,14 @@ class Connection:
                 **options,
             )
             headers = raw.headers
+            self._hear(headers, sent_at)
             return Reply(raw.content, headers.get("content-type", ""), headers.get("server", ""))
         except openai.APIStatusError as error:
+            # Refused for the rate at once; any other refusal may have been long in coming.
+            refused = error.response.status_code == 429
+            self._hear(
+                error.response.headers, self._clock.now().timestamp() if refused else sent_at, refused=refused
+            )
             return self._refusal(error.response)
         except openai.APIConnectionError as error:
             return Signal("connection", message=_reason(error))
@@ -167,6 +176,11 @@ class Connection:
             return Signal("connection", message=type(error).__name__)
         except _TooLarge as error:
             return Signal("decode", message=str(error))
+
+    def _hear(self, headers: Mapping[str, str], at: float, *, refused: bool = False) -> None:
+        stated = stated_in({name.lower(): value for name, value in headers.items()}, at, refused=refused)
+        if self.stated is None or stated.interval_s or not self.stated.interval_s:
+            self.stated = stated
 
     def _refusal(self, response: httpx2.Response) -> Signal:
         error = read_error(response.content)
