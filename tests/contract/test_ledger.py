@@ -117,9 +117,17 @@ async def test_shorter_patience_does_not_shorten_a_longer_one(stores: Stores, st
     assert (await refused(store, ask())).until == stores.now + timedelta(seconds=20)
 
 
-async def test_throttling_without_a_time_lasts_ten_seconds(stores: Stores, store: AnyStore) -> None:
-    await send(store, Fault("engine.rate_limited"))
-    assert (await refused(store, ask())).until == stores.now + timedelta(seconds=10)
+async def test_throttling_without_a_time_lasts_longer_each_time(stores: Stores, store: AnyStore) -> None:
+    for most_s in (2, 4, 8, 16, 32, 60, 60):
+        closed = await send(store, Fault("engine.rate_limited"))
+        assert closed.throttled_until is not None
+        assert 1 <= (closed.throttled_until - stores.now).total_seconds() <= most_s
+        assert (await refused(store, ask())).until == closed.throttled_until
+        await stores.clock.advance(60)
+    await send(store)  # an answer ends the row
+    closed = await send(store, Fault("engine.rate_limited"))
+    assert closed.throttled_until is not None
+    assert 1 <= (closed.throttled_until - stores.now).total_seconds() <= 2
 
 
 @pytest.mark.parametrize("back_s", [3600, 86_400 * 365])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ _POLL_S = 0.2  # slots that another process frees are not announced
 _PATIENCE_S = 5.0  # shorter waits are waited with the worker in hand
 # ...and for its turn at a limited rate it may wait longer: nobody else could send either.
 _PACED_PATIENCE_S = 60.0
-_COUNTED_MORE_S = 1.0  # servers round the seconds up that they count
 
 _REASON = {
     Refusal.PACED: WaitReason.RATE_LIMIT,
@@ -113,7 +111,7 @@ class Gate:
         """
         can = engine.capabilities
         slots = self._slots.setdefault(engine.name, asyncio.Semaphore(can.max_concurrency))
-        estimate_usd = _estimate_usd(audio_s, can.usd_per_minute)
+        estimate_usd = audio_s / 60 * can.usd_per_minute
         ask = Ask(
             engine.name, job, inbox, audio_s, estimate_usd, can.max_concurrency,
             requests_per_minute=can.requests_per_minute, careful=isinstance(engine, Limited),
@@ -128,7 +126,10 @@ class Gate:
             except Fault as fault:
                 cost = ticket.paid_usd if fault.maybe_paid or ticket.cost_usd is not None else 0.0
                 closed = await self._leave(ask, granted, cost, fault, engine)
-                raise self._seen_whole(fault, closed, ask) from fault
+                seen = self._seen_whole(fault, closed, ask)
+                if seen is not fault:
+                    raise seen from fault
+                raise
             except BaseException:
                 # Cut off in the middle: whether it was paid is not known, so it counts as paid.
                 await self._leave(ask, granted, ticket.paid_usd, _CUT_OFF)
@@ -218,11 +219,6 @@ class Gate:
         if closed.throttled_until is not None:
             _log.info("engine.throttled", engine=ask.engine, until=_iso(closed.throttled_until))
         return closed
-
-
-def _estimate_usd(audio_s: float, usd_per_minute: float) -> float:
-    """The most that a request may cost: what the server counts may be a little more than what was cut."""
-    return (math.ceil(audio_s) + _COUNTED_MORE_S) / 60 * usd_per_minute
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -15,8 +15,8 @@ from tnfd.rules.throttle import Stated
 class Ask:
     """A request that somebody wants to send. ``estimate_usd`` is the most that it may cost.
 
-    ``requests_per_minute`` caps the rate; 0: only the server's own limit does. ``careful``: as long as no answer
-    of the engine was ever seen, its limits are felt for.
+    ``requests_per_minute`` caps the rate; 0: only the server's own limit does. ``careful``: as long as no
+    answer of the engine was ever seen, its limits are felt for.
     """
 
     engine: str

@@ -63,8 +63,9 @@ _MAXIMUM = re.compile(r"longer than (\d{1,6}(?:\.\d{1,6})?) ?s(?:ec|\b)")
 # The audio, in the words of the servers: whisper.cpp "failed to read audio data", speaches "Failed to decode
 # audio", LocalAI by way of ffmpeg "Invalid data found when processing input".
 _UNREADABLE = re.compile(
-    r"corrupt|unsupported (?:audio|file|format|media)|(?:invalid|unrecogni[sz]ed|unknown) (?:audio|file|media)"
-    r"|invalid data found|(?:fail\w*|unable|could not|cannot|can't) (?:to )?(?:decode|read|process|open|load|parse)"
+    r"corrupt|unsupported (?:audio|file|format|media)|invalid data found"
+    r"|(?:invalid|unrecogni[sz]ed|unknown) (?:audio|file|media)"
+    r"|(?:fail\w*|unable|could not|cannot|can't) (?:to )?(?:decode|read|process|open|load|parse)"
 )
 _OVERLOADED = (429, 503, 529)  # fewer requests at once would help
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """An engine that is paused for ``code``; ``probe_at``: when one request may try it (None: by command only).
+    """An engine that is paused for ``code``; ``probe_at``: when one request may try it (None: by command).
 
     ``may_probe``: that moment has come, and nobody else is about to.
     """
@@ -26,8 +26,8 @@ def choose_engine(
 ) -> tuple[str, str]:
     """The engine's name, and why it is not the first of the list ("": it is).
 
-    ``begins``: the transcription begins right now, and may be the request that finds out whether an engine works
-    again. Where all are paused, it waits for the one that is probed first.
+    ``begins``: the transcription begins right now, and may be the request that finds out whether an engine
+    works again. Where all are paused, it waits for the one that is probed first.
     """
     if paid is not None:
         return paid, ""

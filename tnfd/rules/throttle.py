@@ -1,8 +1,8 @@
-"""How fast and how many at once: a token bucket, what a server states of its own, and the level of concurrency.
+"""How fast and how many at once: a token bucket, what a server states of its own, the level of concurrency.
 
 Pure arithmetic on records that the ledger keeps; time comes in as a number of seconds, the same clock always.
-The bucket is kept as one moment (GCRA): when it would be full again. A request takes one token, which moves that
-moment on by ``interval_s``; one may be sent while the bucket lacks at most ``burst - 1`` tokens.
+The bucket is kept as one moment (GCRA): when it would be full again. A request takes one token, which moves
+that moment on by ``interval_s``; one may be sent while the bucket lacks at most ``burst - 1`` tokens.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from tnfd.rules.faults import go_duration_s
 
 _TOLERANCE_S = 1e-6  # moments are floats of some 1.7e9 s
-# A bucket that holds a single request forgives no jitter on the way: two that leave 1 s apart and arrive 0.99 s
-# apart are one too many. So they leave a little further apart.
+# A bucket that holds a single request forgives no jitter on the way: two that leave 1 s apart and arrive
+# 0.99 s apart are one too many. So they leave a little further apart.
 _SMALL_BURST = 2.0
 _SPREAD = 1.02
 
@@ -49,8 +49,8 @@ class Bucket:
         return self.full_at if self.full_at <= now + most_s else now
 
 
-# Nothing is known of a server: its first refusal comes back within a tenth of a second or so, which is how long
-# a third request waits. A salvo into a small bucket would only be refused.
+# Nothing is known of a server: its first refusal comes back within a tenth of a second or so, which is how
+# long a third request waits. A salvo into a small bucket would only be refused.
 CAREFUL = Bucket(interval_s=0.1, burst=2.0)
 
 
@@ -81,8 +81,8 @@ def stated_in(headers: Mapping[str, str], at: float, *, refused: bool = False) -
     """Read the headers (lower-case names) of an answer.
 
     The limit is of a bucket that refills continuously (limit 50, remaining 47, reset 3.362 s: facts), for a
-    minute or another period: whichever explains the three numbers. Where none does, the bucket is smaller than
-    the limit, as servers that spread it over the minute have it.
+    minute or another period: whichever explains the three numbers. Where none does, the bucket is smaller
+    than the limit, as servers that spread it over the minute have it.
     """
     limit = _number(headers.get("x-ratelimit-limit-requests"))
     reset_s = go_duration_s(headers.get("x-ratelimit-reset-requests", ""))
@@ -105,8 +105,8 @@ def stated_in(headers: Mapping[str, str], at: float, *, refused: bool = False) -
 def learn(bucket: Bucket | None, stated: Stated, later: int) -> Bucket | None:
     """The bucket as the server's answer corrects ours; ``later``: requests sent since, and not yet answered.
 
-    An answer to a request that was let in is old news by the time it arrives: it may only show that others draw
-    on the same bucket. A refusal is fresh and counts whatever we believed.
+    An answer to a request that was let in is old news by the time it arrives: it may only show that others
+    draw on the same bucket. A refusal is fresh and counts whatever we believed.
     """
     if stated.interval_s <= 0:
         return bucket
@@ -133,7 +133,7 @@ WINDOW_S = 3.0  # without complaint, after which one more is tried
 
 
 def level_now(level: int | None, set_at: float, now: float, most: int) -> int:
-    """How many requests may be in flight at once, at least 1; ``level``: how many when it was last lowered."""
+    """How many requests may be in flight at once, at least 1; ``level``: to what it was last lowered."""
     if level is None or set_at > now + _CLOCK_SLACK_S:  # the clock was set back: it says nothing
         return max(1, most)
     clean = max(0.0, now - set_at) // WINDOW_S

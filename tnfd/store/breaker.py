@@ -1,9 +1,9 @@
 """Is it the file, or is the engine down? What failures in a row say, over all files. Units of work.
 
-A file that fails three times, each time with other files passing before the next, is one that the engine cannot
-do (some servers answer 500 for audio that they cannot decode). Three failures in a row without any success mean
-that the engine is down, whoever failed: several files, or one that has nothing beside it. Only where one file
-alone fails and another one is about to be tried, that one is waited for.
+A file that fails three times, each time with other files passing before the next, is one that the engine
+cannot do (some servers answer 500 for audio that they cannot decode). Three failures in a row without any
+success mean that the engine is down, whoever failed: several files, or one that has nothing beside it. Only
+where one file alone fails and another one is about to be tried, that one is waited for.
 """
 
 from __future__ import annotations

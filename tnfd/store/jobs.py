@@ -103,8 +103,8 @@ def wait(connection: sqlite3.Connection, job_id: str, waiting: Waiting) -> None:
 
 
 _SELECT = """
-SELECT j.*, t.owner_job, t.engine AS t_engine, t.engine_why AS t_engine_why, t.media, t.summary, t.audio_s, t.requests,
-       t.uploaded_bytes, t.cost_usd, t.sha256 AS t_sha256, o.root AS o_root, o.rel AS o_rel,
+SELECT j.*, t.owner_job, t.engine AS t_engine, t.engine_why AS t_engine_why, t.media, t.summary, t.audio_s,
+       t.requests, t.uploaded_bytes, t.cost_usd, t.sha256 AS t_sha256, o.root AS o_root, o.rel AS o_rel,
        (SELECT count(*) FROM chunk AS c WHERE c.transcription = t.id) AS chunks_total,
        (SELECT count(*) FROM chunk AS c WHERE c.transcription = t.id AND c.result IS NOT NULL) AS chunks_done
 FROM job AS j

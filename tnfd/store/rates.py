@@ -60,7 +60,7 @@ def heard(
     fault: Fault | None,
     at: float,
 ) -> None:
-    """Learn from a request's end. Its reservation is closed already, so that it does not count as in flight."""
+    """Learn from a request's end. Its reservation is closed already, so it does not count as in flight."""
     name = reservation["engine"]
     engine = connection.execute("SELECT * FROM engine WHERE name = ?", (name,)).fetchone()
     if stated is not None:

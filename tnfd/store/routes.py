@@ -1,6 +1,6 @@
 """Which engine's turn it is for jobs that name several in order of preference. Units of work.
 
-Keeps ``job.engine`` at the choice of ``rules.preference``, so that everything else asks about one engine only.
+Keeps ``job.engine`` at the choice of ``rules.preference``, so that all else asks about one engine only.
 Looked at whenever a job is queued or begun, and for all of them when a pause begins or ends.
 """
 
