@@ -1,19 +1,21 @@
 """What becomes of 50 files at a server that limits, fails and refuses: ``tnfd`` beside a plain script.
 
-Starts the local API server, which keeps a real limit (a bucket that refills all the time; empty when a program
-starts, so that the best possible makespan is the time for 50 tokens and one answer), and runs whole processes:
+Starts the local API server, which keeps a real limit (a bucket that refills all the time; empty when a
+program starts, so that the best possible makespan is the time for 50 tokens and one answer), and runs whole
+processes:
 
 - ``rate``: a limit of requests a minute, with 5, 10 and 20 workers; ``tnfd batch`` and a semaphore-and-gather
-  script with three attempts and the SDK's own retries. ``rate, refused count``: refused requests take tokens as
-  well. ``rate, burst 1``: the bucket holds a single token, so that what is not used at once is lost.
-- faults, ``tnfd batch`` alone: 10 % of 500s, an outage of 20 s (the server's process is gone), resets in
-  mid-upload, answers lost after they were paid, hangs, malformed JSON, an HTML page on 200, one file on which the
-  server always fails.
-- ``quota``: the daemon and 50 files, insufficient_quota until its return; ``budget``: a daemon and two batches at
-  once on one budget.
+  script with three attempts and the SDK's own retries. ``refused``: refused requests take tokens as well.
+  ``burst``: the bucket holds a single token, so that what is not used at once is lost.
+- faults, ``tnfd batch`` alone: ``500`` (each tenth), ``outage`` of 20 s (the server's process is gone),
+  ``resets`` in mid-upload, ``lost`` answers after they were paid, ``hangs``, ``malformed`` JSON, an ``html``
+  page on 200, ``poison``: one file on which the server always fails.
+- ``quota``: the daemon and 50 files, insufficient_quota until its return; ``budget``: a daemon and two
+  batches at once on one budget.
 
-The default run is scaled to take about five minutes: 300 requests a minute instead of 60 and two of the worker
-counts, which leaves the ratios as they are but for start and exit (about 1.5 s, more of 10 s than of 50).
+The default run is scaled to take about five minutes: 300 requests a minute instead of 60, answers in 0.2 s
+instead of 1 s, and two of the worker counts. That leaves the ratios as they are but for start and exit (about
+1.5 s, more of 10 s than of 50).
 ``--full`` runs 60 requests a minute with all of them, about twenty minutes.
 
     python -m benchmarks.limits [--full] [--only NAME]... [--workers N]... [--json FILE]
@@ -66,6 +68,7 @@ class Outcome:
     note: str = ""
 
     def show(self) -> None:
+        """One line."""
         mark = {True: "ok ", False: "NOT", None: "   "}[self.good]
         ideal = f"x{self.makespan_s / self.ideal_s:.3f} of {self.ideal_s:5.1f} s" if self.ideal_s else ""
         print(
@@ -87,9 +90,11 @@ class Server:
 
     @property
     def log(self) -> Path:
+        """A JSON line a request."""
         return self.folder / "requests.jsonl"
 
     def start(self) -> None:
+        """Begin to listen, at the port of the last time."""
         command = [sys.executable, "-m", "tnfd.testing.api_server", "--latency", str(LATENCY_S)]
         command += ["--port", str(self.port), "--log", str(self.log)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -98,17 +103,20 @@ class Server:
         self.port = int(self.url.rpartition(":")[2].partition("/")[0])
 
     def stop(self) -> None:
+        """End at once, as a crash would."""
         if self.process is not None:
             self.process.kill()
             self.process.communicate()
 
     def control(self, **order: Any) -> None:
+        """Change its behaviour."""
         body = json.dumps(order).encode()
         at = self.url.removesuffix("/v1") + "/control"
         with urllib.request.urlopen(urllib.request.Request(at, body, method="POST"), timeout=10) as answer:  # noqa: S310 - loopback
             answer.read()
 
     def calm(self) -> None:
+        """Answer everything again, without a limit."""
         self.control(every=None, always=None, limit=None, poison=None, base_s=LATENCY_S)
 
 
@@ -124,6 +132,7 @@ class Place:
         self.configure()
 
     def configure(self, *, budget_usd: float = 0.0, inbox: bool = False, **engine: Any) -> None:
+        """Write the configuration."""
         settings = {"type": "openai", "model": "whisper-1", "base_url": self.url, "price_usd_per_minute": 0}
         settings |= engine
         lines = [f'[daemon]\nstate_dir = "{self.folder}/state"\nlog_format = "json"\nworkers = 10']
@@ -136,21 +145,26 @@ class Place:
         (self.folder / "tnfd.toml").write_text("\n".join(lines) + "\n")
 
     def rest(self) -> None:
+        """Wait until the recordings count as settled."""
         time.sleep(max(0.0, self.made_at + RESTED_S - time.monotonic()))
 
     @property
     def done(self) -> int:
+        """How many transcripts there are."""
         return len(list(self.files.rglob("*.txt")))
 
     def command(self, *words: str) -> list[str]:
+        """A command line of tnfd."""
         return [sys.executable, "-m", "tnfd", *words, "--config", str(self.folder / "tnfd.toml")]
 
     def tnfd(self, *words: str) -> Any:
+        """Run a command to its end; what it printed."""
         ran = subprocess.run(self.command(*words), env=environ(), capture_output=True, text=True, check=False)
         return json.loads(ran.stdout) if "--json" in words else ran.stdout
 
     @contextlib.contextmanager
     def daemon(self) -> Iterator[None]:
+        """Run the daemon meanwhile."""
         with (self.folder / "daemon.log").open("w") as log:
             process = subprocess.Popen(self.command("run"), env=environ(), stderr=log)
             try:
@@ -178,6 +192,7 @@ class Bench:
         self._made = 0
 
     def place(self) -> Place:
+        """A fresh copy of all recordings."""
         self._made += 1
         folder = self.folder / f"place-{self._made}"
         folder.mkdir()
@@ -212,6 +227,7 @@ class Bench:
         return self.outcome(scenario, program, workers, place, began)
 
     def outcome(self, scenario: str, program: str, workers: int, place: Place, began: float) -> Outcome:
+        """Count what happened since."""
         took_s = time.monotonic() - began
         rows = requests_since(self.server.log, began)
         return Outcome(
@@ -220,14 +236,17 @@ class Bench:
         )  # fmt: skip
 
     def note(self, outcome: Outcome) -> None:
+        """Keep and show."""
         self.outcomes.append(outcome)
         outcome.show()
 
     # -- the rate ------------------------------------------------------------------------------------
 
     def rate(self, per_minute: float, workers: tuple[int, ...], scenario: str, **limit: Any) -> None:
-        order = {"limit": {"per_minute": per_minute, "tokens": 0, **limit}}
-        ideal_s = FILES * 60 / per_minute + LATENCY_S
+        """Both programs at a limit."""
+        latency_s = LATENCY_S * 60 / per_minute
+        order = {"limit": {"per_minute": per_minute, "tokens": 0, **limit}, "base_s": latency_s}
+        ideal_s = FILES * 60 / per_minute + latency_s
         for count in workers:
             for program in ("script", "tnfd"):
                 one = self.run(scenario, program, count, order=order)
@@ -245,7 +264,7 @@ class Bench:
     def fault(
         self, scenario: str, behaviour: Any, *, nth: int = 10, most: int, timeout_s: float = 0.0
     ) -> None:
-        """Each n-th request behaves so; every file is done all the same, with so many requests at the most."""
+        """Each n-th request behaves so; every file is done all the same, with at most so many requests."""
         place = self.place()
         place.configure(timeout_s=timeout_s)
         one = self.run(scenario, "tnfd", 10, place=place, order={"every": [nth, behaviour]})
@@ -255,10 +274,8 @@ class Bench:
 
     def outage(self) -> None:
         """The server is gone for a while, in the middle."""
-        counted = 0
 
         def meanwhile(_process: subprocess.Popen[bytes]) -> None:
-            nonlocal counted
             time.sleep(4.0)
             self.server.stop()
             time.sleep(OUTAGE_S)

@@ -29,6 +29,7 @@ from tnfd.through import through
 _log = structlog.get_logger("tnfd.gate")
 
 _LEAST_USD = 0.001  # some request may cost this little
+_LEAST_WAIT_S = 0.001  # the moment has just passed
 _POLL_S = 0.2  # slots that another process frees are not announced
 _PATIENCE_S = 5.0  # shorter waits are waited with the worker in hand
 # ...and for its turn at a limited rate it may wait longer: nobody else could send either.
@@ -144,7 +145,7 @@ class Gate:
             return Fault("engine.down", fault.message)
         if closed.throttled_until is not None and fault.fate is Fate.THROTTLE:
             left_s = (closed.throttled_until - self._clock.now()).total_seconds()
-            return Fault(fault.code, fault.detail, hint=fault.hint, retry_after_s=max(left_s, 0.0))
+            return Fault(fault.code, fault.detail, hint=fault.hint, retry_after_s=max(left_s, _LEAST_WAIT_S))
         return fault
 
     async def _enter(self, ask: Ask) -> Granted:
@@ -169,7 +170,7 @@ class Gate:
         if patience_s is None or answer.until is None:
             return None
         left_s = (answer.until - self._clock.now()).total_seconds()
-        return max(left_s, 0.001) if left_s <= patience_s else None
+        return max(left_s, _LEAST_WAIT_S) if left_s <= patience_s else None
 
     def _say(self, answer: Refused) -> None:
         key = f"{answer.why}{answer.until}"

@@ -19,7 +19,9 @@ _TOLERANCE_S = 1e-6  # moments are floats of some 1.7e9 s
 _SMALL_BURST = 2.0
 _SPREAD = 1.02
 
-_PERIODS_S = (60.0, 86_400.0, 3600.0, 1.0)  # limits are stated for a minute; by some (Groq) for a day
+_PERIODS_S = (60.0, 86_400.0, 3600.0)  # limits are stated for a minute; by some (Groq) for a day
+_EXACT = 0.02  # of a token
+_ROUNDED_S = 0.001  # durations are stated in milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,11 @@ def stated_in(headers: Mapping[str, str], at: float, *, refused: bool = False) -
     used = max(0.0, limit - remaining)
     for period_s in _PERIODS_S:
         interval_s = period_s / limit
-        if abs(reset_s / interval_s - used) <= 1.0 + 0.02 * used:
+        # "remaining" leaves out the part of a token that has refilled.
+        if used - 1 + _EXACT < reset_s / interval_s <= used + _EXACT + 0.01 * used:
             return Stated(at, interval_s, limit, min(reset_s, (limit + 1) * interval_s), refused)
     interval_s = 60.0 / limit
-    burst = min(limit, max(1.0, float(round(remaining + reset_s / interval_s))))
+    burst = min(limit, max(1.0, float(math.ceil(remaining + reset_s / interval_s - _EXACT))))
     return Stated(at, interval_s, burst, min(reset_s, (2 * burst + 1) * interval_s), refused)
 
 
@@ -110,8 +113,10 @@ def learn(bucket: Bucket | None, stated: Stated, later: int) -> Bucket | None:
     """
     if stated.interval_s <= 0:
         return bucket
-    full_at = stated.at + stated.full_s + later * stated.interval_s
-    if bucket is not None and not stated.refused:
+    full_at = stated.at + stated.full_s + _ROUNDED_S + later * stated.interval_s
+    if stated.refused:  # whatever it states, there was no token just now
+        full_at = max(full_at, stated.at + (stated.burst - 0.95) * stated.interval_s)
+    elif bucket is not None:
         full_at = max(
             full_at, min(bucket.full_at, stated.at + (stated.burst + later + 1) * stated.interval_s)
         )

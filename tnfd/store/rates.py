@@ -14,6 +14,7 @@ from tnfd.rules.backoff import full_jitter_s
 from tnfd.rules.throttle import CAREFUL, Bucket, Stated, learn, level_now, lowered, paced
 
 _LEAST_S, _FIRST_S, _LONGEST_S = 1.0, 2.0, 60.0  # of patience that nobody has named
+_FLOOR_S = 0.05  # of patience that was named, doubled for each refusal in a row: "at once" cannot be meant
 
 
 def wait_s(engine: sqlite3.Row, ask: Ask, at: float) -> float:
@@ -76,7 +77,10 @@ def heard(
             )
         if not engine["heard"]:
             connection.execute("UPDATE engine SET heard = 1 WHERE name = ?", (name,))
-    if fault is not None and fault.overloaded:
+    # A refusal that states its rate is about the bucket, which has just been corrected: fewer at once would
+    # only leave tokens unused. Any other complaint is about the load.
+    about_load = fault is not None and fault.overloaded and (stated is None or not stated.interval_s)
+    if about_load:
         level = lowered(engine["level"], engine["level_at"], reservation["at"], at, reservation["most"])
         if level is not None:
             connection.execute("UPDATE engine SET level = ?, level_at = ? WHERE name = ?", (level, at, name))
@@ -93,7 +97,7 @@ def patience_s(connection: sqlite3.Connection, name: str, fault: Fault, at: floa
     engine = connection.execute("SELECT * FROM engine WHERE name = ?", (name,)).fetchone()
     connection.execute("UPDATE engine SET throttles = throttles + 1 WHERE name = ?", (name,))
     if fault.retry_after_s is not None:
-        return fault.retry_after_s
+        return float(max(fault.retry_after_s, min(_LONGEST_S, _FLOOR_S * 2 ** min(20, engine["throttles"]))))
     server = _server(engine)
     if server is not None and (next_s := server.wait_s(at)):
         return next_s

@@ -113,8 +113,10 @@ class ApiServer:
         }
 
     def control(self, order: dict[str, Any]) -> None:
-        """Change what there is to change: ``base_s``, ``per_audio_s``, ``script``, ``always``, ``every``,
-        ``limit``, ``poison`` (seconds: recordings of this length, give or take a quarter, always get a 500).
+        """Change what there is to change.
+
+        ``base_s``, ``per_audio_s``, ``script``, ``always``, ``every``, ``limit`` (fields of RateLimit),
+        ``poison`` (seconds: recordings of this length, give or take a quarter, always get a 500).
 
         Raises:
             ValueError, TypeError: a behaviour or the limit cannot be read.

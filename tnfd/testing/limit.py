@@ -1,4 +1,4 @@
-"""A rate limit as servers keep one: a bucket of tokens that refills all the time, told in x-ratelimit headers."""
+"""A rate limit as servers keep one: a bucket of tokens that refills all the time, told in its headers."""
 
 from __future__ import annotations
 
