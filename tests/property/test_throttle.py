@@ -86,9 +86,9 @@ def test_at_most_two_are_refused_by_a_server_that_states_its_limit(
             sent, refused = sent + 1, refused + (not admitted)
             bucket = bucket and bucket.take(now)
             careful = careful.take(now)
-            if not admitted:
-                blocked_until = max(blocked_until, now + (patience_s(headers, WALL) or 0.0))
-            stated = stated_in(headers, now, refused=not admitted)
+            retry_s = patience_s(headers, WALL)
+            blocked_until = max(blocked_until, now + (retry_s or 0.0))
+            stated = stated_in(headers, now, refused=not admitted, retry_s=retry_s)
             flying.append(Answer(now + (latency if admitted else 0.0), stated))
             continue
         ends = [one.at for one in flying]

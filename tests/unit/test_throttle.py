@@ -97,6 +97,19 @@ def test_what_is_no_limit_states_none(given: dict[str, str]) -> None:
     assert stated_in(given, NOW) == Stated(NOW)
 
 
+def test_refusal_tells_a_small_bucket_in_debt_from_a_larger_one() -> None:
+    given = headers("60", "0", "3s")
+    assert stated_in(given, NOW, refused=True, retry_s=3.0).burst == 1
+    assert stated_in(given, NOW, refused=True, retry_s=1.0).burst == 3
+    assert stated_in(given, NOW, refused=True).burst == 3
+
+
+def test_refusal_with_tokens_left_is_about_something_else() -> None:
+    stated = stated_in(headers("14400", "14370", "2m59.56s"), NOW, refused=True, retry_s=2.0)
+    assert not stated.refused
+    assert stated.burst == 14_400
+
+
 def test_first_answer_makes_the_bucket() -> None:
     bucket = learn(None, Stated(NOW, 1.0, 60.0, 59.0), later=1)
     assert bucket == Bucket(1.0, 60.0, NOW + 60.001)  # one more is on its way

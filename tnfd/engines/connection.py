@@ -165,11 +165,11 @@ class Connection:
             return Reply(raw.content, headers.get("content-type", ""), headers.get("server", ""))
         except openai.APIStatusError as error:
             # Refused for the rate at once; any other refusal may have been long in coming.
-            refused = error.response.status_code == 429
-            self._hear(
-                error.response.headers, self._clock.now().timestamp() if refused else sent_at, refused=refused
-            )
-            return self._refusal(error.response)
+            signal = self._refusal(error.response)
+            refused = signal.status == 429
+            at = self._clock.now().timestamp() if refused else sent_at
+            self._hear(error.response.headers, at, refused=refused, retry_s=signal.retry_after_s)
+            return signal
         except openai.APIConnectionError as error:
             return Signal("connection", message=_reason(error))
         except openai.OpenAIError as error:
@@ -177,8 +177,11 @@ class Connection:
         except _TooLarge as error:
             return Signal("decode", message=str(error))
 
-    def _hear(self, headers: Mapping[str, str], at: float, *, refused: bool = False) -> None:
-        stated = stated_in({name.lower(): value for name, value in headers.items()}, at, refused=refused)
+    def _hear(
+        self, headers: Mapping[str, str], at: float, *, refused: bool = False, retry_s: float | None = None
+    ) -> None:
+        lower = {name.lower(): value for name, value in headers.items()}
+        stated = stated_in(lower, at, refused=refused, retry_s=retry_s)
         if self.stated is None or stated.interval_s or not self.stated.interval_s:
             self.stated = stated
 

@@ -79,30 +79,44 @@ class Stated:
     refused: bool = False
 
 
-def stated_in(headers: Mapping[str, str], at: float, *, refused: bool = False) -> Stated:
-    """Read the headers (lower-case names) of an answer.
+def stated_in(
+    headers: Mapping[str, str], at: float, *, refused: bool = False, retry_s: float | None = None
+) -> Stated:
+    """Read the headers (lower-case names) of an answer; ``retry_s``: how long a refusal asks to wait.
 
     The limit is of a bucket that refills continuously (limit 50, remaining 47, reset 3.362 s: facts), for a
     minute or another period: whichever explains the three numbers. Where none does, the bucket is smaller
-    than the limit, as servers that spread it over the minute have it.
+    than the limit, as servers that spread it over the minute have it. A refusal with tokens left is about
+    something else.
     """
     limit = _number(headers.get("x-ratelimit-limit-requests"))
     reset_s = go_duration_s(headers.get("x-ratelimit-reset-requests", ""))
     remaining = _number(headers.get("x-ratelimit-remaining-requests"))
     if limit is None or limit <= 0:
-        return Stated(at, refused=refused)
+        return Stated(at)
     if reset_s is None or remaining is None:
         # Only the limit: the even pace.
         return Stated(at, 60.0 / limit, 1.0, 60.0 / limit, refused)
+    interval_s, burst = _explained(limit, remaining, reset_s)
+    refused = refused and remaining < 1
+    if refused and retry_s is not None:
+        # The next token comes in retry_s, and the bucket is full in reset_s: so much lies between. This tells
+        # a small bucket in debt, where refused requests count, from a larger one.
+        size = math.ceil(1 + (reset_s - retry_s) / interval_s - _EXACT)
+        burst = min(burst, float(max(1, size)))
+    return Stated(at, interval_s, burst, min(reset_s, (2 * burst + 1) * interval_s), refused)
+
+
+def _explained(limit: float, remaining: float, reset_s: float) -> tuple[float, float]:
+    """Seconds between tokens, and the bucket's size."""
     used = max(0.0, limit - remaining)
     for period_s in _PERIODS_S:
         interval_s = period_s / limit
         # "remaining" leaves out the part of a token that has refilled.
         if used - 1 + _EXACT < reset_s / interval_s <= used + _EXACT + 0.01 * used:
-            return Stated(at, interval_s, limit, min(reset_s, (limit + 1) * interval_s), refused)
+            return interval_s, limit
     interval_s = 60.0 / limit
-    burst = min(limit, max(1.0, float(math.ceil(remaining + reset_s / interval_s - _EXACT))))
-    return Stated(at, interval_s, burst, min(reset_s, (2 * burst + 1) * interval_s), refused)
+    return interval_s, min(limit, max(1.0, float(math.ceil(remaining + reset_s / interval_s - _EXACT))))
 
 
 def learn(bucket: Bucket | None, stated: Stated, later: int) -> Bucket | None:
@@ -147,6 +161,6 @@ def level_now(level: int | None, set_at: float, now: float, most: int) -> int:
 
 def lowered(level: int | None, set_at: float, sent_at: float, now: float, most: int) -> int | None:
     """Half the present level; None: the complaint is about a request from before the last time."""
-    if level is not None and sent_at < set_at <= now:
+    if level is not None and sent_at <= set_at <= now:
         return None
     return max(1, level_now(level, set_at, now, most) // 2)

@@ -28,20 +28,25 @@ def passed(connection: sqlite3.Connection, engine: str, job: str) -> None:
     """The engine answered for a job: the other files' failures were not the engine's."""
     connection.execute("DELETE FROM stumble WHERE engine = ? AND job = ?", (engine, job))
     connection.execute(
-        "UPDATE stumble SET passed = 1, in_row = 0, counted = 0 WHERE engine = ?"
+        "UPDATE stumble SET passed = 1, in_row = 0, forgivable = 0 WHERE engine = ?"
         " AND NOT (passed = 1 AND in_row = 0)",
         (engine,),
     )
 
 
-def stumbled(connection: sqlite3.Connection, engine: str, job: str, now: float, *, counts: bool) -> Verdict:
-    """The engine failed on a job. ``counts``: whether that is counted against the file."""
+def stumbled(
+    connection: sqlite3.Connection, engine: str, job: str, now: float, *, forgivable: bool
+) -> Verdict:
+    """The engine failed on a job.
+
+    ``forgivable``: whether that does not count against the file should the engine turn out to be down.
+    """
     connection.execute("UPDATE engine SET streak = streak + 1 WHERE name = ?", (engine,))
     connection.execute(
         "INSERT INTO stumble VALUES (?1, ?2, 1, 0, 1, ?3, ?4) ON CONFLICT (engine, job) DO UPDATE SET"
-        " strikes = strikes + passed, passed = 0, in_row = in_row + 1, counted = counted + ?3,"
+        " strikes = strikes + passed, passed = 0, in_row = in_row + 1, forgivable = forgivable + ?3,"
         " since = CASE WHEN in_row = 0 THEN ?4 ELSE since END",
-        (engine, job, counts, now),
+        (engine, job, forgivable, now),
     )
     (strikes,) = connection.execute(
         "SELECT strikes FROM stumble WHERE engine = ? AND job = ?", (engine, job)
@@ -80,11 +85,11 @@ def _others_follow(connection: sqlite3.Connection, engine: str, job: str) -> boo
 def forgive(connection: sqlite3.Connection, engine: str, job: str) -> None:
     """The engine is down: the failures in a row were its own, and do not count against the files.
 
-    That of ``job``, which has just noticed, was not counted yet.
+    That of ``job``, which has just noticed, was not counted yet ("": it has to be).
     """
     connection.execute(
-        "UPDATE job SET failures = max(0, failures - s.counted + (id = ?2)) FROM stumble AS s"
-        " WHERE s.engine = ?1 AND s.job = job.id AND s.counted - (id = ?2) > 0",
+        "UPDATE job SET failures = max(0, failures - s.forgivable + (id = ?2)) FROM stumble AS s"
+        " WHERE s.engine = ?1 AND s.job = job.id AND s.forgivable - (id = ?2) > 0",
         (engine, job),
     )
-    connection.execute("UPDATE stumble SET in_row = 0, counted = 0 WHERE engine = ?", (engine,))
+    connection.execute("UPDATE stumble SET in_row = 0, forgivable = 0 WHERE engine = ?", (engine,))

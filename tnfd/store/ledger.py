@@ -144,7 +144,7 @@ def close(
         breaker.passed(connection, row["engine"], row["job"])
         return _well(connection, row["engine"], now)
     if fault.fate is Fate.THROTTLE:
-        return _be_patient(connection, row["engine"], fault, now)
+        return _be_patient(connection, row, fault, now)
     if fault.fate is Fate.ENGINE:
         return pause(connection, row["engine"], fault, now, probe=bool(row["probe"]))
     if fault.fate is Fate.ATTEMPT:
@@ -152,13 +152,13 @@ def close(
     return Closed()  # says nothing about the engine
 
 
-def _be_patient(connection: sqlite3.Connection, engine: str, fault: Fault, now: datetime) -> Closed:
+def _be_patient(connection: sqlite3.Connection, row: sqlite3.Row, fault: Fault, now: datetime) -> Closed:
     at = now.timestamp()
-    until = at + rates.patience_s(connection, engine, fault, at)
+    until = at + rates.patience_s(connection, row, fault, at)
     connection.execute(
         "UPDATE engine SET set_at = :at, blocked_until = CASE WHEN set_at > :at + :slack THEN :until"
         " ELSE max(blocked_until, :until) END WHERE name = :engine",
-        {"at": at, "slack": CLOCK_SLACK_S, "until": until, "engine": engine},
+        {"at": at, "slack": CLOCK_SLACK_S, "until": until, "engine": row["engine"]},
     )
     return Closed(throttled_until=records.moment(until))
 
@@ -196,14 +196,14 @@ def _stumble(connection: sqlite3.Connection, row: sqlite3.Row, fault: Fault, now
     (paused,) = connection.execute(
         "SELECT paused_at IS NOT NULL FROM engine WHERE name = ?", (name,)
     ).fetchone()
-    counts = not paused or is_charged(fault, row["estimate_usd"])
-    verdict = breaker.stumbled(connection, name, row["job"], at, counts=counts)
+    forgivable = not is_charged(fault, row["estimate_usd"])
+    verdict = breaker.stumbled(connection, name, row["job"], at, forgivable=forgivable and not paused)
     if verdict is Verdict.CHOKES:
         return Closed(chokes=True)
     if not paused and verdict is Verdict.ATTEMPT:
         return Closed()
     if not paused:
-        breaker.forgive(connection, name, row["job"])
+        breaker.forgive(connection, name, row["job"] if forgivable else "")
     down = Fault("engine.down", fault.message, retry_after_s=fault.retry_after_s)
     return pause(connection, name, down, now, probe=bool(row["probe"]))
 

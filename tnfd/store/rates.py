@@ -79,7 +79,7 @@ def heard(
             connection.execute("UPDATE engine SET heard = 1 WHERE name = ?", (name,))
     # A refusal that states its rate is about the bucket, which has just been corrected: fewer at once would
     # only leave tokens unused. Any other complaint is about the load.
-    about_load = fault is not None and fault.overloaded and (stated is None or not stated.interval_s)
+    about_load = fault is not None and fault.overloaded and not (stated and stated.refused)
     if about_load:
         level = lowered(engine["level"], engine["level_at"], reservation["at"], at, reservation["most"])
         if level is not None:
@@ -92,14 +92,20 @@ def heard(
         )
 
 
-def patience_s(connection: sqlite3.Connection, name: str, fault: Fault, at: float) -> float:
+def patience_s(connection: sqlite3.Connection, reservation: sqlite3.Row, fault: Fault, at: float) -> float:
     """How long an engine is left alone that asks to slow down."""
+    name = reservation["engine"]
     engine = connection.execute("SELECT * FROM engine WHERE name = ?", (name,)).fetchone()
-    connection.execute("UPDATE engine SET throttles = throttles + 1 WHERE name = ?", (name,))
+    row = engine["throttles"]
+    if (
+        reservation["at"] > engine["set_at"] or not row
+    ):  # what was sent before the last refusal counts with it
+        row += 1
+        connection.execute("UPDATE engine SET throttles = ? WHERE name = ?", (row, name))
     if fault.retry_after_s is not None:
-        return float(max(fault.retry_after_s, min(_LONGEST_S, _FLOOR_S * 2 ** min(20, engine["throttles"]))))
+        return float(max(fault.retry_after_s, min(_LONGEST_S, _FLOOR_S * 2 ** min(20, row - 1))))
     server = _server(engine)
     if server is not None and (next_s := server.wait_s(at)):
         return next_s
     chance = random.random()  # noqa: S311 - spreads requests, guards nothing
-    return max(_LEAST_S, full_jitter_s(engine["throttles"] + 1, _FIRST_S, _LONGEST_S, chance))
+    return max(_LEAST_S, full_jitter_s(row, _FIRST_S, _LONGEST_S, chance))

@@ -188,7 +188,7 @@ CREATE TABLE stumble (
     strikes INTEGER NOT NULL,                     -- failures with another file's success before the next
     passed  INTEGER NOT NULL,                     -- 1: another file has passed since the last failure
     in_row  INTEGER NOT NULL,                     -- failures since any file has passed
-    counted INTEGER NOT NULL,                     -- those of them that count against the file
+    forgivable INTEGER NOT NULL,                  -- those of them that count only if the engine is not down
     since   REAL NOT NULL,                        -- the first of them
     PRIMARY KEY (engine, job)
 ) STRICT, WITHOUT ROWID;
