@@ -199,6 +199,28 @@ async def test_refusal_s_headers_say_when_the_next_may_go(stores: Stores, store:
     assert (await status(store)).level is None  # the rate was the trouble, not how many at once
 
 
+async def test_server_without_a_limit_any_more_is_not_held_to_its_former_one(
+    stores: Stores, store: AnyStore
+) -> None:
+    await learn(store, stated(stores, 59.0))
+    await stores.clock.advance(1)
+    await learn(store, Stated(stores.now.timestamp()), Fault("engine.rejected"))  # a proxy, perhaps
+    assert (await status(store)).requests_per_minute == 60
+    await stores.clock.advance(1)
+    await learn(store, Stated(stores.now.timestamp()))
+    assert (await status(store)).requests_per_minute is None
+
+
+async def test_refusal_counts_once_though_it_stays_the_newest_answer(stores: Stores, store: AnyStore) -> None:
+    refusal = stated(stores, 50.0, refused=True)
+    await learn(store, refusal, Fault("engine.rate_limited", retry_after_s=0.1))
+    await stores.clock.advance(1)
+    several = [await granted(store, ask(most=99)) for _ in range(11)]
+    assert (await refused(store, ask(most=99))).why is Refusal.PACED
+    await store.close(several[-1].reservation, cost_usd=0, fault=STUMBLE, stated=refusal)
+    assert (await refused(store, ask(most=99))).why is Refusal.PACED
+
+
 async def test_rate_written_down_is_kept_without_any_header(stores: Stores, store: AnyStore) -> None:
     slow = replace(ask(), requests_per_minute=30.0)
     await granted(store, slow)

@@ -68,8 +68,14 @@ async def test_the_next_engine_takes_over_until_the_first_is_back(
         status = site.status(late)
         assert status is not None
         assert status["engine"] == {"name": "first", "type": "openai", "model": "whisper-1"}
+        assert (await site.tnfd("pause", "first")).code == 0
+        last = site.drop("last.wav", seed=10)
+        assert await daemon.final(site, last) == ["done"]
+        status = site.status(last)
+        assert status is not None
+        assert status["engine"]["why"] == "first is paused: engine.by_hand"
     assert len(server.requests) == refused + 1
-    assert len(spare.requests) == 3
+    assert len(spare.requests) == 4
 
 
 # -- is it the file, or the server? -----------------------------------------------------------------------

@@ -181,9 +181,7 @@ class Connection:
         self, headers: Mapping[str, str], at: float, *, refused: bool = False, retry_s: float | None = None
     ) -> None:
         lower = {name.lower(): value for name, value in headers.items()}
-        stated = stated_in(lower, at, refused=refused, retry_s=retry_s)
-        if self.stated is None or stated.interval_s or not self.stated.interval_s:
-            self.stated = stated
+        self.stated = stated_in(lower, at, refused=refused, retry_s=retry_s)
 
     def _refusal(self, response: httpx2.Response) -> Signal:
         error = read_error(response.content)

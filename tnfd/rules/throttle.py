@@ -130,10 +130,8 @@ def learn(bucket: Bucket | None, stated: Stated, later: int) -> Bucket | None:
     full_at = stated.at + stated.full_s + _ROUNDED_S + later * stated.interval_s
     if stated.refused:  # whatever it states, there was no token just now
         full_at = max(full_at, stated.at + (stated.burst - 0.95) * stated.interval_s)
-    elif bucket is not None:
-        full_at = max(
-            full_at, min(bucket.full_at, stated.at + (stated.burst + later + 1) * stated.interval_s)
-        )
+    elif bucket is not None and bucket.interval_s == stated.interval_s:
+        full_at = max(full_at, bucket.full_at)
     return Bucket(stated.interval_s, stated.burst, full_at)
 
 

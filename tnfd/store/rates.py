@@ -65,18 +65,7 @@ def heard(
     name = reservation["engine"]
     engine = connection.execute("SELECT * FROM engine WHERE name = ?", (name,)).fetchone()
     if stated is not None:
-        (later,) = connection.execute(
-            "SELECT count(*) FROM reservation WHERE engine = ? AND at > ?", (name, stated.at)
-        ).fetchone()
-        known = _server(engine)
-        bucket = learn(known, stated, later)
-        if bucket is not None and bucket != known:
-            connection.execute(
-                "UPDATE engine SET interval_s = ?, burst = ?, full_at = ? WHERE name = ?",
-                (bucket.interval_s, bucket.burst, bucket.full_at, name),
-            )
-        if not engine["heard"]:
-            connection.execute("UPDATE engine SET heard = 1 WHERE name = ?", (name,))
+        _learn(connection, engine, stated, answered=fault is None)
     # A refusal that states its rate is about the bucket, which has just been corrected: fewer at once would
     # only leave tokens unused. Any other complaint is about the load.
     about_load = fault is not None and fault.overloaded and not (stated and stated.refused)
@@ -89,6 +78,28 @@ def heard(
         connection.execute(
             "UPDATE engine SET throttles = 0, level = CASE WHEN ? THEN NULL ELSE level END WHERE name = ?",
             (back, name),
+        )
+
+
+def _learn(connection: sqlite3.Connection, engine: sqlite3.Row, stated: Stated, *, answered: bool) -> None:
+    name = engine["name"]
+    if not engine["heard"]:
+        connection.execute("UPDATE engine SET heard = 1 WHERE name = ?", (name,))
+    if stated.interval_s <= 0:
+        if answered and engine["interval_s"] is not None:  # it has no limit any more, or is another server
+            connection.execute("UPDATE engine SET interval_s = NULL WHERE name = ?", (name,))
+        return
+    if stated.refused and stated.at == engine["learned_at"]:
+        return  # an engine states this until its next answer, and that may fail to come
+    (later,) = connection.execute(
+        "SELECT count(*) FROM reservation WHERE engine = ? AND at > ?", (name, stated.at)
+    ).fetchone()
+    known = _server(engine)
+    bucket = learn(known, stated, later)
+    if bucket is not None and bucket != known:
+        connection.execute(
+            "UPDATE engine SET interval_s = ?, burst = ?, full_at = ?, learned_at = ? WHERE name = ?",
+            (bucket.interval_s, bucket.burst, bucket.full_at, stated.at, name),
         )
 
 

@@ -176,6 +176,7 @@ CREATE TABLE engine (
     interval_s    REAL,                           -- the server's token bucket (rules.throttle); null: none stated
     burst         REAL NOT NULL DEFAULT 1,
     full_at       REAL NOT NULL DEFAULT 0,
+    learned_at    REAL NOT NULL DEFAULT 0,        -- the moment that the newest statement is about
     paced_full_at REAL NOT NULL DEFAULT 0,        -- the same of requests_per_minute, or of a careful start
     level         INTEGER,                        -- requests at once when it was last lowered; null: as configured
     level_at      REAL NOT NULL DEFAULT 0
