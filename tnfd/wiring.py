@@ -94,6 +94,7 @@ def build_engine(engine: EngineConfig, environ: Mapping[str, str], clock: Clock)
         max_concurrency=engine.max_concurrency,
         timeout_s=engine.timeout_s,
         price_usd_per_minute=engine.price_usd_per_minute,
+        requests_per_minute=engine.requests_per_minute,
         clock=clock,
     )
 

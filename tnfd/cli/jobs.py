@@ -229,7 +229,8 @@ def _story(job: Job, history: Sequence[HistoryEntry], now: datetime) -> list[str
         length = f", {job.media.duration_s:.1f} s" if job.media.duration_s else ""
         rows.append(("media", f"{job.media.container}/{job.media.codec}{length}"))
     if job.engine is not None:
-        rows.append(("engine", f"{job.engine.name} {job.engine.model}".rstrip()))
+        why = f" ({job.engine_why})" if job.engine_why else ""
+        rows.append(("engine", f"{job.engine.name} {job.engine.model}".rstrip() + why))
     if job.duplicate_of is not None:
         rows.append(("same as", for_terminal(job.duplicate_of[1])))
     if job.moved_to is not None:

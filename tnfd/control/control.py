@@ -216,20 +216,22 @@ class Control:
 
     def pause(self, engine: str | None = None) -> bool:
         """Let no new request start, of one engine or at all; False: that is so already."""
-        from tnfd.store import holds
+        from tnfd.store import holds, routes
 
         with self._writing() as connection:
             added = holds.put(connection, engine or holds.ALL, self._now)
+            routes.settle_all(connection, self._now)
             self._post(connection, "pause", engine or "")
         return added
 
     def resume(self, engine: str | None = None) -> Resumed:
         """End pauses by command, and have engines probed at once that are paused by their failures."""
-        from tnfd.store import holds, ledger
+        from tnfd.store import holds, ledger, routes
 
         with self._writing() as connection:
             lifted = holds.lift(connection, engine)
             probed = ledger.resume(connection, engine, self.clock.now())
+            routes.settle_all(connection, self._now)
             still_held = holds.ALL in holds.all_of(connection)
             self._post(connection, "resume", engine or "")
         return Resumed(tuple(lifted), tuple(probed), still_held)

@@ -13,7 +13,7 @@ from tnfd.model import JobState
 from tnfd.ports.batch import Former, Take, Taken, Taking, Waits
 from tnfd.ports.claims import NAMELESS, inbox_scope
 from tnfd.rules.profile import profile_of
-from tnfd.store import commands, holds, intake, jobs, records
+from tnfd.store import commands, holds, intake, jobs, records, routes
 
 
 def formers(connection: sqlite3.Connection, folder: bytes) -> dict[bytes, list[Former]]:
@@ -131,6 +131,7 @@ def _queue(connection: sqlite3.Connection, wanted: Take, job_id: str, now: float
         (origin.scope, origin.inbox, ref.root, ref.rel, records.dump(settings), settings.engines[0].name,
          wanted.priority, job_id),
     )  # fmt: skip
+    routes.settle(connection, job_id, now)
     jobs.wait_for_paused_engine(connection, job_id)
     holds.tell(connection, job_id)
 
