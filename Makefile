@@ -48,10 +48,11 @@ cov: $(READY)  ## run the tests and report what they do not reach
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
-bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, how fast a batch is, how soon commands answer
+bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, how fast a batch is, how soon commands answer, limits
 	@$(PY) -m benchmarks.idle
 	@$(PY) -m benchmarks.throughput $(ARGS)
 	@$(PY) benchmarks/startup.py
+	@$(PY) -m benchmarks.limits
 
 docs: $(READY)  ## write the documents that are made from the code
 	@$(PY) docs/make_errors.py

@@ -42,6 +42,7 @@ from tnfd.store.ledger import Budget
 from tnfd.store.sqlite import SqliteStore
 
 _MIN_AHEAD = 2
+_EXPRESS = 2  # copies and further formats that are written past a busy engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def build_engine(engine: EngineConfig, environ: Mapping[str, str], clock: Clock)
         max_concurrency=engine.max_concurrency,
         timeout_s=engine.timeout_s,
         price_usd_per_minute=engine.price_usd_per_minute,
+        requests_per_minute=engine.requests_per_minute,
         clock=clock,
     )
 
@@ -193,6 +195,7 @@ def build_queue(
         scopes=scopes,
         concurrency=workers + max(_MIN_AHEAD, workers // 4, ahead),
         size=house.config.daemon.queue_slots,
+        express=_EXPRESS,
         on_finished=on_finished,
     )
 
@@ -210,6 +213,18 @@ def read_formers(config: Config, folders: Sequence[bytes]) -> dict[bytes, list[F
             for folder in folders:
                 found.update(batch.formers(connection, folder))
     return found
+
+
+def read_redo(config: Config, fingerprint: str) -> float | None:
+    """When the redo with this fingerprint was begun that did not come to its end; changes nothing.
+
+    Raises:
+        StoreUnusable: there is a database, and it cannot be read.
+    """
+    if (reading := database.open_to_read(config.daemon.state_dir / database.FILE_NAME)) is None:
+        return None
+    with contextlib.closing(reading) as connection:
+        return batch.redo_begun(connection, fingerprint)
 
 
 def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None]) -> InboxIntake:

@@ -515,10 +515,8 @@ def test_a_given_name_is_kept_and_the_default_gives_way(load: Load, tmp_path: Pa
 
 
 NOT_BUILT = {
-    "inbox.engine": 'engine = ["openai", "sphinx"]',
     "inbox.speakers": 'speakers = "engine"',
     "engine.type": '[engines.x]\ntype = "whisper"',
-    "engine.requests_per_minute": '[engines.x]\ntype = "openai"\nrequests_per_minute = 5',
     "privacy.local_only": "[privacy]\nlocal_only = true",
     "retention.transcripts_days": "[retention]\ntranscripts_days = 3",
 }

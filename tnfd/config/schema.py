@@ -252,10 +252,6 @@ def _other_than(default: object) -> Callable[[Any], str | None]:
     return refused
 
 
-def _more_than_one(value: tuple[str, ...]) -> str | None:
-    return "a list of several engines" if len(value) > 1 else None
-
-
 def _whisper(value: str) -> str | None:
     return "whisper" if value == "whisper" else None
 
@@ -263,12 +259,9 @@ def _whisper(value: str) -> str | None:
 # Schema key -> what of a valid value is not built yet (None: nothing). A setting is refused rather than
 # ignored; whoever builds one deletes its row.
 NOT_YET: dict[str, Callable[[Any], str | None]] = {
-    "inbox.engine": _more_than_one,
     "inbox.speakers": _other_than("off"),
     "engine.type": _whisper,
-    "engine.requests_per_minute": _other_than(0.0),
     "privacy.local_only": _other_than(False),
-    "retention.transcripts_days": _other_than(0),
 }
 
 

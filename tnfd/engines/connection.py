@@ -7,7 +7,7 @@ in a thread, at the first request. No exception of the SDK leaves this module; t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,6 +17,7 @@ from tnfd.engines.profiles import Profile, host_of
 from tnfd.errors import Fault
 from tnfd.ports.clock import Clock
 from tnfd.rules.faults import Signal, patience_s
+from tnfd.rules.throttle import Stated, stated_in
 
 if TYPE_CHECKING:
     import httpx2
@@ -61,6 +62,7 @@ class Connection:
         self._building = asyncio.Lock()
         self._client: openai.AsyncOpenAI | None = None
         self._closed = False
+        self.stated: Stated | None = None  # what the newest answer said of the rate
 
     async def open(self) -> openai.AsyncOpenAI:
         """Import the SDK and build the client, in a thread; at once if that was done before.
@@ -149,6 +151,7 @@ class Connection:
     ) -> Reply | Signal:
         import openai
 
+        sent_at = self._clock.now().timestamp()
         try:
             raw = await client.audio.transcriptions.with_raw_response.create(
                 # The name is ours: one with surrogates would raise.
@@ -158,15 +161,27 @@ class Connection:
                 **options,
             )
             headers = raw.headers
+            self._hear(headers, sent_at)
             return Reply(raw.content, headers.get("content-type", ""), headers.get("server", ""))
         except openai.APIStatusError as error:
-            return self._refusal(error.response)
+            # Refused for the rate at once; any other refusal may have been long in coming.
+            signal = self._refusal(error.response)
+            refused = signal.status == 429
+            at = self._clock.now().timestamp() if refused else sent_at
+            self._hear(error.response.headers, at, refused=refused, retry_s=signal.retry_after_s)
+            return signal
         except openai.APIConnectionError as error:
             return Signal("connection", message=_reason(error))
         except openai.OpenAIError as error:
             return Signal("connection", message=type(error).__name__)
         except _TooLarge as error:
             return Signal("decode", message=str(error))
+
+    def _hear(
+        self, headers: Mapping[str, str], at: float, *, refused: bool = False, retry_s: float | None = None
+    ) -> None:
+        lower = {name.lower(): value for name, value in headers.items()}
+        self.stated = stated_in(lower, at, refused=refused, retry_s=retry_s)
 
     def _refusal(self, response: httpx2.Response) -> Signal:
         error = read_error(response.content)

@@ -21,6 +21,7 @@ from tnfd.model import ChunkResult
 from tnfd.ports.clock import Clock
 from tnfd.ports.engine import Capabilities, EngineChunk, Hints
 from tnfd.rules.faults import Signal, clean, decide_adjustment, fault_of, is_too_short, maximum_s
+from tnfd.rules.throttle import Stated
 
 SHORTEST_S = 0.1  # servers refuse less ("is shorter than 0.1 seconds", pipecat#1575)
 _SLOWEST_UPLOAD_BYTES_PER_S = 64 * 1024
@@ -57,6 +58,7 @@ class OpenAIEngine:
         max_concurrency: int = 0,
         timeout_s: float = 0.0,
         price_usd_per_minute: float = -1.0,
+        requests_per_minute: float = 0.0,
         profile: Profile | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -74,6 +76,7 @@ class OpenAIEngine:
             timestamps="verbose_json" in self._profile.formats,
             max_concurrency=max_concurrency or self._profile.max_concurrency,
             usd_per_minute=price_usd_per_minute if self._price_is_set else self._profile.usd_per_minute,
+            requests_per_minute=requests_per_minute,
         )
         self._connection = Connection(
             self.base_url, self._profile, self.capabilities.max_concurrency, clock or SystemClock()
@@ -95,6 +98,11 @@ class OpenAIEngine:
             Fault: ``engine.not_installed`` or ``engine.no_model`` (base_url is no URL).
         """
         await self._connection.open()
+
+    @property
+    def stated(self) -> Stated | None:
+        """What the newest answer said of the server's rate limit (``ports.engine.Limited``)."""
+        return self._connection.stated
 
     async def transcribe(self, chunk: EngineChunk, hints: Hints) -> ChunkResult:
         """Send one cut as one request (see ``ports.Engine``).

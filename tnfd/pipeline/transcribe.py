@@ -105,12 +105,15 @@ class Transcriber:
         return transcript
 
     async def _engine(self, lease: Lease) -> tuple[Engine, EngineChoice]:
-        choice = lease.transcription.engine or lease.job.settings.engines[0]
-        engine = await self._engines.get(choice)
-        if engine is None:
-            detail = f"the engine {choice.name!r} is no longer configured"
-            raise MustWait(Waiting(WaitReason.CONFIG, None, detail))
-        return engine, choice
+        """The engine whose turn it is, or of the others on the list the first that is configured still."""
+        paid = lease.transcription.engine
+        wanted = lease.job.settings.engines if paid is None else (paid,)
+        for choice in sorted(wanted, key=lambda choice: choice.name != lease.job.turn):
+            engine = await self._engines.get(choice)
+            if engine is not None:
+                return engine, choice
+        detail = f"the engine {wanted[0].name!r} is no longer configured"
+        raise MustWait(Waiting(WaitReason.CONFIG, None, detail))
 
     def _waits(self, lease: Lease, done: int, total: int) -> None:
         self._progress.reached(lease.job.id, Stage.WAITING, done=done, total=total)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from tnfd.model import ChunkResult, Encoding, EngineChoice
+from tnfd.rules.throttle import Stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Capabilities:
     draft: bool = False  # marks transcripts with the flag "draft"
     only_languages: tuple[str, ...] | None = None  # None: any
     uploads: bool = True  # False: the audio stays on this machine
+    requests_per_minute: float = 0.0  # as the owner caps it; 0: only the server's own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,16 @@ class Engine(Protocol):
 
         Cancellation aborts the request; whether it was paid is then unknown.
         """
+        ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """An engine whose server may limit the rate of requests."""
+
+    @property
+    def stated(self) -> Stated | None:
+        """What the newest answer said of it; None: no answer has come yet."""
         ...
 
 

@@ -11,18 +11,30 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from tnfd.clock import SystemClock
 from tnfd.ports.clock import Clock
 from tnfd.testing import http
-from tnfd.testing.behaviours import Behaviour, Hang, Ok, Reset, Status, from_json
+from tnfd.testing.behaviours import RATE_LIMITED, SERVER_ERROR, Behaviour, Hang, Ok, Reset, Status, from_json
+from tnfd.testing.limit import RateLimit
 from tnfd.testing.records import Load, Request
 from tnfd.testing.turn import MODEL_FORMATS, Turn
 from tnfd.testing.upload import BadUpload, Upload
 
 ROUTE = "/v1/audio/transcriptions"
+
+
+def _poisoned_by(length_s: float | None) -> Chooser | None:
+    if length_s is None:
+        return None
+    return lambda request: SERVER_ERROR if abs(request.audio_s - length_s) < 0.25 else None
+
+
+# The limit's own headers say how long to wait.
+REFUSED_FOR_RATE = replace(RATE_LIMITED, headers={})
 
 Chooser = Callable[[Request], Behaviour | None]
 
@@ -32,7 +44,8 @@ class ApiServer:
 
     Each answer takes ``base_s`` + ``per_audio_s`` times the seconds of audio in the upload. Behaviours come,
     in this order, from ``script`` (one a request, in the order of arrival), ``every`` (each n-th request),
-    ``choose`` (asked once the upload was read; may return None), ``always``; else it is ``Ok()``.
+    ``choose`` (asked once the upload was read; may return None), ``always``; else it is ``Ok()``. What
+    ``limit`` does not let in is refused whatever its behaviour would have been.
     """
 
     def __init__(
@@ -49,6 +62,7 @@ class ApiServer:
         self.always: Behaviour | None = None
         self.choose: Chooser | None = None
         self.every: tuple[int, Behaviour] | None = None  # each n-th request behaves so
+        self.limit: RateLimit | None = None
         self.requests: list[Request] = []
         self.load = Load()
         self._port = port
@@ -99,11 +113,15 @@ class ApiServer:
         }
 
     def control(self, order: dict[str, Any]) -> None:
-        """Change latency and behaviours: ``base_s``, ``per_audio_s``, ``script``, ``always``, ``every``.
+        """Change what there is to change.
+
+        ``base_s``, ``per_audio_s``, ``script``, ``always``, ``every``, ``limit`` (fields of RateLimit),
+        ``poison`` (seconds: recordings of this length, give or take a quarter, always get a 500).
 
         Raises:
-            ValueError: a behaviour cannot be read.
+            ValueError, TypeError: a behaviour or the limit cannot be read.
         """
+        limit = RateLimit(**order["limit"]) if order.get("limit") else None
         script = [from_json(value) for value in order.get("script", [])]
         always = from_json(order["always"]) if order.get("always") is not None else None
         every = (int(order["every"][0]), from_json(order["every"][1])) if order.get("every") else None
@@ -114,6 +132,12 @@ class ApiServer:
             self.always = always
         if "every" in order:
             self.every = every
+        if "poison" in order:
+            self.choose = _poisoned_by(order["poison"])
+        if "limit" in order:
+            self.limit = limit
+            if limit is not None:
+                limit.start(self._clock.monotonic())
 
     # -- the server -------------------------------------------------------------------------------------
 
@@ -196,8 +220,9 @@ class ApiServer:
         self.load.change(request.started_at, +1)
         await self._tell()
         try:
-            turn = Turn(request, reader, writer, self._clock, self._latency_s)
-            behaviour = self._scripted(request)
+            admitted, headers = (True, {}) if self.limit is None else self.limit.ask(request.started_at)
+            turn = Turn(request, reader, writer, self._clock, self._latency_s, headers)
+            behaviour = self._scripted(request) if admitted else REFUSED_FOR_RATE
             if await self._early(behaviour, turn, head, reader):
                 return False
             if not await self._receive(head, reader, request):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tnfd.ports.clock import Clock
@@ -32,7 +33,10 @@ class Turn:
         writer: asyncio.StreamWriter,
         clock: Clock,
         latency_s: Callable[[Request], float],
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """``headers`` stand beside the behaviour's own on every answer."""
+        self._headers = dict(headers)
         self._latency_s = latency_s
         self._request = request
         self._reader = reader
@@ -76,14 +80,13 @@ class Turn:
         await self._clock.sleep(behaviour.delay_s or 0.0 if own else self._latency_s(request))
         text = f"words of {request.sha256[:8]}" if behaviour.text is None else behaviour.text
         self._note("ok", 200, paid=True)
+        headers = {**self._headers, **behaviour.headers}
         if request.response_format == "text":
-            http.answer(
-                self._writer, 200, text.encode() + b"\n", "text/plain; charset=utf-8", behaviour.headers
-            )
+            http.answer(self._writer, 200, text.encode() + b"\n", "text/plain; charset=utf-8", headers)
         else:
             body = {**_answer(request, text), **behaviour.extra}
             raw = json.dumps(body).encode()
-            http.answer(self._writer, 200, raw, "application/json", behaviour.headers)
+            http.answer(self._writer, 200, raw, "application/json", headers)
         await self._writer.drain()
         return True
 
@@ -97,7 +100,8 @@ class Turn:
             "code": behaviour.code,
         }
         body = json.dumps({"error": error}).encode()
-        http.answer(self._writer, behaviour.status, body, "application/json", behaviour.headers)
+        headers = {**self._headers, **behaviour.headers}
+        http.answer(self._writer, behaviour.status, body, "application/json", headers)
         await self._writer.drain()
         return not behaviour.early
 
@@ -108,7 +112,7 @@ class Turn:
             behaviour.status,
             behaviour.body,
             behaviour.content_type,
-            behaviour.headers,
+            {**self._headers, **behaviour.headers},
             missing_bytes=behaviour.missing_bytes,
         )
         await self._writer.drain()
