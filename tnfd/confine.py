@@ -1,12 +1,12 @@
-"""What the kernel takes away from processes that read strangers' files: sockets, programs, other processes, files.
+"""What the kernel takes away from processes that read strangers' files: sockets, programs, processes, files.
 
 Two walls of Linux, each for the calling process and all that it forks, for good: ``shut_off`` (seccomp)
 refuses system calls that no decoder needs; ``keep_to`` (Landlock) leaves it the files that it was given. Each
 says why it is not in force instead of raising: decoding never fails for the want of a wall. Elsewhere there
 is neither, and both say so.
 
-Stands alone (standard library only), so that a child which is run by its file can load it; run as a program it
-tries both walls on itself and prints what is missing, one reason a line.
+Stands alone (standard library only), so that a child which is run by its file can load it; run as a program
+it tries both walls on itself and prints what is missing, one reason a line.
 """
 
 from __future__ import annotations

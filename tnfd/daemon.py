@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -43,6 +44,7 @@ _LOOK_S = 0.9  # commands are seen within a second
 _STATUS_S = 1.0  # while some job's status file is behind
 _AFTER_S = 0.2  # at least, until what was put off is tried again
 _BURY_S = 60.0
+_EXPIRE_S = 3600.0
 _LAST_WORD_S = 3.0  # for the status files of what has just ended
 _STALE_S = 120.0  # a heart that has not beaten for this long
 
@@ -86,6 +88,7 @@ class _Daemon:
         self._exit = 0
         self._seen = 0  # the newest command that was carried out
         self._since = self._clock.now()
+        self._expired_at = self._clock.monotonic()
 
     async def run(self) -> int:
         """Run all services until stopped."""
@@ -110,7 +113,17 @@ class _Daemon:
     async def _tidy(self) -> None:
         """What an earlier process left: paused engines are probed at once, scratch of finished work goes."""
         await self._house.store.resume()
+        await self._expire()
         await self._sweep()
+
+    async def _expire(self) -> None:
+        """Forget the text of what has been finished for as long as is configured."""
+        self._expired_at = self._clock.monotonic()
+        days = self._house.config.retention.transcripts_days
+        if days:
+            gone = await self._house.store.expire(self._clock.now() - timedelta(days=days))
+            if gone:
+                _log.info("transcripts.expired", count=len(gone), days=days)
 
     async def _sweep(self) -> None:
         """Remove encoded audio that nobody is going to send. Listed first: what comes later is somebody's."""
@@ -157,6 +170,8 @@ class _Daemon:
                 if await self._house.store.bury_dead():
                     self._queue.wake()
                 await self._sweep()
+            if self._clock.monotonic() - self._expired_at > _EXPIRE_S:
+                await self._expire()
             await self._hold_lost()
             await self._clock.sleep(_LOOK_S)
 

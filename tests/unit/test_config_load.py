@@ -518,7 +518,6 @@ NOT_BUILT = {
     "inbox.speakers": 'speakers = "engine"',
     "engine.type": '[engines.x]\ntype = "whisper"',
     "privacy.local_only": "[privacy]\nlocal_only = true",
-    "retention.transcripts_days": "[retention]\ntranscripts_days = 3",
 }
 
 

@@ -182,7 +182,7 @@ class Control:
 
         A job that runs or settles, or whose files are being moved, is left as it is.
         """
-        from tnfd.store import commands
+        from tnfd.store import commands, retention
 
         done: list[Dealt] = []
         dropped: list[int] = []
@@ -192,6 +192,9 @@ class Control:
                 dropped += numbers or ()
                 done.append(Dealt(job, before, numbers is not None))
             self._post(connection, "forget")
+        if dropped:
+            with contextlib.closing(database.open_database(self._path)) as connection:
+                retention.empty_log(connection)
         for number in dropped:  # after the commit: what is left over here goes when the daemon starts
             shutil.rmtree(self.config.daemon.state_dir / "scratch" / f"t{number}", ignore_errors=True)
         return done

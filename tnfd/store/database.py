@@ -7,7 +7,7 @@ import fcntl
 import importlib.resources
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tnfd.errors import StoreUnusable
@@ -41,7 +41,7 @@ def open_to_read(path: Path) -> sqlite3.Connection | None:
 
 
 def open_database(path: Path, *, writable: bool = True) -> sqlite3.Connection:
-    """Connect; a writable connection creates and migrates the file where needed.
+    """Connect; a writable connection creates the file where needed, or migrates it, after a backup.
 
     Raises:
         StoreUnusable: corrupt, made by a newer tnfd, missing (read-only), or not permitted.
@@ -71,7 +71,8 @@ def open_database(path: Path, *, writable: bool = True) -> sqlite3.Connection:
                     _check_version(connection, path)  # before anything is changed
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
-                _migrate(connection)
+                connection.execute("PRAGMA secure_delete = ON")  # what was forgotten is overwritten
+                _migrate(connection, path, migrations())
         else:
             if _version(connection) < len(migrations()):
                 with _alone(path.parent, fcntl.LOCK_SH):  # another process may be at it right now
@@ -118,8 +119,11 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreUnusable(f"the database {path} is of an older tnfd; start the daemon once to bring it up")
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    for number, script in enumerate(migrations(), start=1):
+def _migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[str]) -> None:
+    version = _version(connection)
+    if 0 < version < len(scripts):
+        _back_up(connection, path.with_name(f"{path.name}.v{version}.bak"))
+    for number, script in enumerate(scripts, start=1):
         connection.execute("BEGIN IMMEDIATE")
         try:
             if _version(connection) < number:  # asked inside: another process may have been faster
@@ -130,6 +134,30 @@ def _migrate(connection: sqlite3.Connection) -> None:
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+
+
+def _back_up(connection: sqlite3.Connection, target: Path) -> None:
+    """Copy the database as it is, whole or not at all, for this user alone; replaces an older copy of its kind.
+
+    Raises:
+        StoreUnusable: it cannot be copied; nothing was changed.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with contextlib.closing(sqlite3.connect(part)) as copy:
+            connection.backup(copy)
+        fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        part.replace(target)
+    except (OSError, sqlite3.Error) as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise StoreUnusable(f"no backup of the database can be made before it is changed: {error}") from error
 
 
 def _statements(script: str) -> list[str]:

@@ -36,6 +36,30 @@ def expire(connection: sqlite3.Connection, before: float) -> list[int]:
     return numbers
 
 
+def revive(connection: sqlite3.Connection, number: int, job_id: str) -> int:
+    """Give work that begins again on an expired transcription one that copies can find; return its number.
+
+    Where the content was transcribed anew meanwhile, under the same settings, that text serves this job too.
+    """
+    row = connection.execute(
+        "SELECT sha256, size_bytes, profile FROM transcription WHERE id = ?", (number,)
+    ).fetchone()
+    if row is None or not row["profile"].startswith(f"{_EXPIRED} "):
+        return number
+    key = (row["sha256"], row["size_bytes"], row["profile"].removeprefix(f"{_EXPIRED} "))
+    same = "sha256 = ? AND size_bytes = ? AND profile = ?"
+    newer = connection.execute(
+        f"SELECT id FROM transcription WHERE {same} ORDER BY generation DESC LIMIT 1",  # noqa: S608
+        key,
+    ).fetchone()
+    if newer is not None:
+        connection.execute("UPDATE job SET transcription = ? WHERE id = ?", (newer["id"], job_id))
+        return int(newer["id"])
+    # Not the first generation: what lies beside the file is this job's own, and was to be made anew.
+    connection.execute("UPDATE transcription SET profile = ?, generation = 1 WHERE id = ?", (key[2], number))
+    return number
+
+
 def empty_log(connection: sqlite3.Connection) -> bool:
     """Bring the log of SQLite into the file and cut it to nothing; False: readers are in the way, try later.
 

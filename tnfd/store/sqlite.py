@@ -34,7 +34,7 @@ from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refused, Spend
 from tnfd.ports.queue import Lease, Outcome
 from tnfd.ports.store import Claim, Command, Finished, Skip
 from tnfd.rules.throttle import Stated
-from tnfd.store import batch, database, intake, ledger, schedule, views, work
+from tnfd.store import batch, database, intake, ledger, retention, schedule, views, work
 from tnfd.store.after import AfterRows
 from tnfd.store.ledger import Budget
 from tnfd.store.presence import Presence
@@ -375,6 +375,17 @@ class SqliteStore:
     async def open_transcriptions(self) -> set[int]:
         """Transcriptions whose encoded cuts are still needed."""
         return await self._read(views.open_transcriptions)
+
+    async def expire(self, before: datetime) -> list[int]:
+        """Remove the text of what was finished before a moment; return the transcriptions (see ``retention``)."""
+        numbers = await self._writer.run(lambda c: retention.expire(c, before.timestamp()))
+        if numbers:
+            await asyncio.to_thread(self._empty_log)
+        return numbers
+
+    def _empty_log(self) -> None:
+        with contextlib.closing(database.open_database(self._path)) as connection:
+            retention.empty_log(connection)  # with readers in the way, the next time
 
     # -- controls ----------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ from tnfd.ports.queue import (
 from tnfd.ports.store import Finished, Skip
 from tnfd.ports.work import Transcription
 from tnfd.rules.names import fold
-from tnfd.store import holds, jobs, records, routes
+from tnfd.store import holds, jobs, records, retention, routes
 from tnfd.store.intake import forget_sight
 
 _ON_THE_WAY_S = 1.0  # until a job asks again whose files were being moved when it was to begin
@@ -56,7 +56,7 @@ def begin(connection: sqlite3.Connection, job_id: str, owner: str, now: float) -
         until = records.some_moment(now + _ON_THE_WAY_S)
         jobs.wait(connection, job_id, Waiting(WaitReason.RETRY, until, "its files are being moved"))
         return Skip("its files are being moved")
-    transcription = _transcription(connection, row["transcription"])
+    transcription = _transcription(connection, retention.revive(connection, row["transcription"], job_id))
     if transcription.transcript is None and holds.tell(connection, job_id):
         return Skip("paused by command")
     duplicate_of: str | None = None
