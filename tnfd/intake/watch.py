@@ -80,6 +80,7 @@ class Watcher:
         self._stop = threading.Event()
         prefixes = {path, os.path.realpath(path)}  # macOS reports real paths
         self._prefixes = tuple(prefix.rstrip(b"/") + b"/" for prefix in prefixes)
+        self._real = os.path.realpath(path).rstrip(b"/") + b"/"
 
     async def __aenter__(self) -> Self:
         """Start watching.
@@ -139,10 +140,11 @@ class Watcher:
                 force_polling=False,
                 ignore_permission_denied=self._skip_unreadable,
             ):
+                known: dict[bytes, bytes] = {}
                 hints = [
                     Hint(rel, change.raw_str())  # type: ignore[arg-type]
                     for change, path in changes
-                    if (rel := self._relative(path)) is not None
+                    if (rel := self._relative(path, known)) is not None
                 ]
                 self._call(self._batches.put_nowait, hints)
         except (OSError, RuntimeError, ValueError, TypeError) as error:
@@ -151,14 +153,22 @@ class Watcher:
             self._call(self._batches.put_nowait, died)
             self._call(self._armed.set)
 
-    def _relative(self, path: str) -> bytes | None:
+    def _relative(self, path: str, known: dict[bytes, bytes]) -> bytes | None:
+        """The path below the root by which a scan finds it; None: it lies elsewhere.
+
+        watchfiles follows links to folders and reports what happens under one of the names that lead there: a
+        link to a folder above would move the whole inbox under its name, out of sight. ``known``: real folders.
+        """
         raw = os.fsencode(path)
-        for prefix in self._prefixes:
-            if raw.startswith(prefix):
-                return raw[len(prefix) :]
-            if raw == prefix[:-1]:
-                return b""
-        return None
+        if raw in (prefix[:-1] for prefix in self._prefixes):
+            return b""
+        if not raw.startswith(self._prefixes):
+            return None
+        folder, _, name = raw.rpartition(b"/")
+        if folder not in known:
+            known[folder] = os.path.realpath(folder).rstrip(b"/") + b"/"
+        real = known[folder] + name
+        return real[len(self._real) :] if real.startswith(self._real) else None
 
     def _call(self, callback: object, *args: object) -> None:
         if self._loop is not None:
