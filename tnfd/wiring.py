@@ -16,7 +16,7 @@ from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
 from tnfd.engines.whisper import WhisperEngine, WhisperOptions
-from tnfd.engines.whisper_models import installed_model
+from tnfd.engines.whisper_models import find_folder, find_missing, installed_model
 from tnfd.errors import ConfigError, Fault
 from tnfd.intake.claims import StoreClaims
 from tnfd.intake.inbox import InboxIntake
@@ -98,6 +98,7 @@ def build_engine(engine: EngineConfig, config: Config, environ: Mapping[str, str
         max_concurrency=engine.max_concurrency,
         timeout_s=engine.timeout_s,
         price_usd_per_minute=engine.price_usd_per_minute,
+        local_only=config.privacy.local_only,
         clock=clock,
     )
 
@@ -113,9 +114,14 @@ def _whisper_options(engine: EngineConfig, config: Config, environ: Mapping[str,
     )
 
 
-def installed_whisper(config: Config, environ: Mapping[str, str]) -> str | None:
-    """A whisper model that lies on this machine, if its library does; of several the one to prefer."""
-    return installed_model(models_dir(config), environ) if is_installed("whisper") else None
+def installed_whisper(config: Config, environ: Mapping[str, str], model: str = "") -> str | None:
+    """A whisper model that lies on this machine, if its library does: ``model``, or the one to prefer."""
+    if not is_installed("whisper"):
+        return None
+    if model:
+        folder = find_folder(model, models_dir(config), environ)
+        return None if folder is None or find_missing(folder) else model
+    return installed_model(models_dir(config), environ)
 
 
 def preflight(engine: EngineConfig, config: Config, environ: Mapping[str, str]) -> None:
