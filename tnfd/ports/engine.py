@@ -98,6 +98,16 @@ class Limited(Protocol):
         ...
 
 
+@runtime_checkable
+class Preparing(Protocol):
+    """An engine that may need minutes to make itself ready, as for a download.
+
+    ``doing``: what it is at, for people; else empty.
+    """
+
+    doing: str
+
+
 class Engines(Protocol):
     """The engines that jobs ask for by name, type and model."""
 

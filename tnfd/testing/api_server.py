@@ -63,6 +63,11 @@ class ApiServer:
         self.choose: Chooser | None = None
         self.every: tuple[int, Behaviour] | None = None  # each n-th request behaves so
         self.limit: RateLimit | None = None
+        # What GET /v1/models lists; None: there is no such route.
+        self.models: list[dict[str, Any]] | None = [
+            {"id": name, "object": "model", "owned_by": "openai"} for name in MODEL_FORMATS
+        ]
+        self.server_header = ""
         self.requests: list[Request] = []
         self.load = Load()
         self._port = port
@@ -186,16 +191,16 @@ class ApiServer:
             return await self._transcriptions(head, reader, writer)
         body = b"".join([block async for block in http.read_body(reader, head)])
         status, answer = self._side_door(head.method, path, body)
-        http.answer(writer, status, json.dumps(answer).encode(), "application/json", {})
+        named = {"server": self.server_header} if self.server_header else {}
+        http.answer(writer, status, json.dumps(answer).encode(), "application/json", named)
         await writer.drain()
         return True
 
     def _side_door(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         if (method, path) == ("GET", "/v1/models"):
-            return 200, {
-                "object": "list",
-                "data": [{"id": name, "object": "model"} for name in MODEL_FORMATS],
-            }
+            if self.models is not None:
+                return 200, {"object": "list", "data": self.models}
+            return 404, {"error": {"message": "not found"}}
         if (method, path) == ("GET", "/stats"):
             return 200, self.stats()
         if (method, path) == ("POST", "/control"):
