@@ -79,7 +79,9 @@ def make(folder: Path, kind: Kind, seconds: int) -> Path:
     if path.exists():
         return path
     hidden = folder / f".{path.name}"
-    with av.open(str(hidden), "w", format="ogg" if kind.suffix == "opus" else kind.suffix.replace("m4a", "mp4")) as out:
+    with av.open(
+        str(hidden), "w", format="ogg" if kind.suffix == "opus" else kind.suffix.replace("m4a", "mp4")
+    ) as out:
         picture: Any = None
         if kind.picture:
             picture = out.add_stream("mpeg4", rate=1)
@@ -146,7 +148,9 @@ class Site:
         """Start ``tnfd batch`` on the recording."""
         given = [str(self.recording), "--config", str(self.config), "--concurrency", str(SLOTS)]
         given += ["--format", "txt,json"]
-        environ = {key: value for key, value in os.environ.items() if not key.startswith(("TNFD_", "OPENAI_"))}
+        environ = {
+            key: value for key, value in os.environ.items() if not key.startswith(("TNFD_", "OPENAI_"))
+        }
         return subprocess.Popen(
             [sys.executable, "-m", "tnfd", "batch", *given],
             env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -182,6 +186,9 @@ class Run:
     requests: int
     peak: int
     sent_s: float
+    first_s: float  # from the start to the first request
+    last_s: float  # from the last answer to the end
+    slow_s: float  # the most that an answer took longer than its audio
 
 
 def run(site: Site, log: Path, seconds: int) -> Run:
@@ -198,6 +205,9 @@ def run(site: Site, log: Path, seconds: int) -> Run:
     return Run(
         took_s, memory.end(), sum(row["file_bytes"] for row in rows) / 1e6 / (seconds / 3600), len(rows),
         most_at_once(rows), sum(row["audio_s"] for row in rows),
+        min(row["started_at"] for row in rows) - began,
+        began + took_s - max(row["answered_at"] for row in rows),
+        max(row["answered_at"] - row["received_at"] - LATENCY_S - PER_AUDIO_S * row["audio_s"] for row in rows),
     )  # fmt: skip
 
 
@@ -209,7 +219,8 @@ def counted(url: str) -> int:
 
 def most_at_once(rows: list[dict[str, Any]]) -> int:
     changes = sorted(
-        [(row["started_at"], 1) for row in rows] + [(row["answered_at"] or row["started_at"], -1) for row in rows]
+        [(row["started_at"], 1) for row in rows]
+        + [(row["answered_at"] or row["started_at"], -1) for row in rows]
     )
     level = peak = 0
     for _, by in changes:
@@ -281,7 +292,9 @@ def listening_server(folder: Path, per_audio_s: float = PER_AUDIO_S) -> Iterator
             server.terminate()
 
 
-def measure(folder: Path, audio: Path, name: str, seconds: int, server: tuple[str, Path]) -> tuple[bool, Site]:
+def measure(
+    folder: Path, audio: Path, name: str, seconds: int, server: tuple[str, Path]
+) -> tuple[bool, Site]:
     """Run one recording to its end and say what came out."""
     url, log = server
     kind = KINDS[name]
@@ -295,7 +308,8 @@ def measure(folder: Path, audio: Path, name: str, seconds: int, server: tuple[st
         and found.mb_an_hour <= WANTED_MB_AN_HOUR
     )  # fmt: skip
     print(
-        f"{'ok ' if fine else 'NOT'} {name:<5} {seconds / 60:>4.0f} min  {found.makespan_s:>7.1f} s  "
+        f"{'ok ' if fine else 'NOT'} {name:<5} {seconds / 60:>4.0f} min  {found.makespan_s:>7.1f} s "
+        f"(first {found.first_s:.1f}, last {found.last_s:.1f}, slow {found.slow_s:.1f})  "
         f"{found.requests:>3} requests, {found.peak} at once  {found.sent_s - seconds:>+6.1f} s sent  "
         f"{found.mb_an_hour:>5.1f} MB/h  {found.peak_pss_mb:>6.1f} MB  missing {verdict.missing} "
         f"doubled {verdict.doubled} foreign {verdict.foreign} "
@@ -311,7 +325,9 @@ def measure_speech(folder: Path, audio: Path, server: tuple[str, Path], seconds:
     url, log = server
     found = run(Site(folder, "speech", speech(audio, seconds), url), log, seconds)
     fine = found.mb_an_hour <= WANTED_MB_AN_HOUR
-    print(f"{'ok ' if fine else 'NOT'} speech {seconds / 60:.0f} min  {found.mb_an_hour:.1f} MB/h", flush=True)
+    print(
+        f"{'ok ' if fine else 'NOT'} speech {seconds / 60:.0f} min  {found.mb_an_hour:.1f} MB/h", flush=True
+    )
     return fine
 
 
