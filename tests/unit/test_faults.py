@@ -81,7 +81,7 @@ TABLE = [
         http(400, "", "The prompt triggered the content management policy"),
         "engine.content_filter",
     ),
-    (http(400, "invalid_value", "Audio file might be corrupted or unsupported"), "engine.rejected"),
+    (http(400, "invalid_value", "Audio file might be corrupted or unsupported"), "engine.bad_audio"),
     (http(400, "", "Invalid file format. Supported formats: ['flac', ...]"), "engine.rejected"),
     (http(415), "engine.rejected"),
     (http(422), "engine.rejected"),

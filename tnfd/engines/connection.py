@@ -126,7 +126,8 @@ class Connection:
     ) -> Reply | Signal:
         """Upload the file in one request and return what came back.
 
-        ``shown``: the name and the type that the server sees. ``timeout_s`` bounds everything from here on; cancellation closes the connection.
+        ``shown``: the name and the type that the server sees. ``timeout_s`` bounds everything
+        from here on; cancellation closes the connection.
 
         Raises:
             Fault: as ``open``; ``internal.bug`` where the file is gone.

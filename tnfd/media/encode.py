@@ -165,7 +165,7 @@ def _wav_head(data_bytes: int) -> bytes:
 
 
 class CutFile:
-    """The file ``name`` below the folder ``scratch_fd``, on its way to disk; a whole one of that name is replaced.
+    """The file ``name`` below the folder ``scratch_fd``, on its way to disk; it replaces a whole one.
 
     What is not published leaves nothing behind once it is closed.
     """

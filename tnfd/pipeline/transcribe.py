@@ -32,8 +32,8 @@ from tnfd.through import beside
 class Transcriber:
     """Makes transcripts. ``workers`` bounds the files whose requests are being sent at once.
 
-    A job that has failed ``max_attempts`` - 1 times has its last chance: what then still fails becomes a gap, if
-    anything else of the recording was answered.
+    A job that has failed ``max_attempts`` - 1 times has its last chance: what then still fails becomes a gap,
+    if anything else of the recording was answered.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Transcriber:
             self._drain(making)
 
     def take_answers(self, job_id: str) -> int:
-        """How many requests of a job were answered in the lease that has just ended with an error; asked once."""
+        """How many requests of a job were answered in its last lease, which an error ended; asked once."""
         return self._answers.pop(job_id, 0)
 
     async def transcribe(self, lease: Lease) -> Transcript:

@@ -33,9 +33,9 @@ class ApiServer:
     """The server; an async context manager. ``url`` includes ``/v1``.
 
     Each answer takes ``base_s`` + ``per_audio_s`` times the seconds of audio in the upload. More than
-    ``most_bytes`` in a request or ``longest_s`` of audio are refused as OpenAI does. With ``listens`` the text is
-    what the audio says (``testing.seconds``); hearing it is not counted as time. Behaviours come,
-    in this order, from ``script`` (one a request, in the order of arrival), ``every`` (each n-th request),
+    ``most_bytes`` in a request or ``longest_s`` of audio are refused as OpenAI does. With ``listens`` the
+    text is what the audio says (``testing.seconds``); hearing it is not counted as time. Behaviours come, in
+    this order, from ``script`` (one a request, in the order of arrival), ``every`` (each n-th request),
     ``choose`` (asked once the upload was read; may return None), ``always``; else it is ``Ok()``.
     """
 
@@ -108,8 +108,9 @@ class ApiServer:
         }
 
     def control(self, order: dict[str, Any]) -> None:
-        """Change latency and behaviours: ``base_s``, ``per_audio_s``, ``most_bytes``, ``longest_s``,
-        ``script``, ``always``, ``every``.
+        """Change latency, limits and behaviours.
+
+        ``base_s``, ``per_audio_s``, ``most_bytes``, ``longest_s``, ``script``, ``always``, ``every``.
 
         Raises:
             ValueError: a behaviour cannot be read.
