@@ -1,5 +1,4 @@
-"""Who sends next: gives an engine's slots to jobs in turn, so that one with much to send keeps none
-waiting."""
+"""Who sends next: gives an engine's slots to jobs in turn, so that one with much to send stops none."""
 
 from __future__ import annotations
 
