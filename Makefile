@@ -48,9 +48,10 @@ cov: $(READY)  ## run the tests and report what they do not reach
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
-bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, how fast a batch is, how soon commands answer
+bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, how fast a batch is, long recordings, how soon commands answer
 	@$(PY) -m benchmarks.idle
 	@$(PY) -m benchmarks.throughput $(ARGS)
+	@$(PY) -m benchmarks.long
 	@$(PY) benchmarks/startup.py
 
 docs: $(READY)  ## write the documents that are made from the code

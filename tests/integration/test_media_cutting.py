@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_cuts_lie_in_pauses_and_overlap_where_there_are_none(
     prepare: Callable[..., Prepared], recording: Path
 ) -> None:
     cuts, _ = prepare(recording)
-    for before, behind in zip(cuts, cuts[1:], strict=False):
+    for before, behind in pairwise(cuts):
         at_s = before.end_sample / SAMPLE_RATE_HZ
         assert before.torn_end == behind.torn_start
         if before.torn_end:

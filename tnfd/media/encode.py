@@ -211,6 +211,7 @@ class CutFile:
             Fault: ``output.*``.
         """
         try:
+            os.fsync(self._fd)  # a row may outlive a power cut that its file does not
             os.rename(self._temporary, self._name, src_dir_fd=self._scratch_fd, dst_dir_fd=self._scratch_fd)
         except OSError as error:
             raise fault_of_write(error) from error
