@@ -41,7 +41,7 @@ SLOTS = 5
 LATENCY_S, PER_AUDIO_S = 2.0, 0.1
 MOST_BYTES, LONGEST_S = 26_214_400, 1400.0
 NOISY = range(900, 1500)
-RESTED_S = 6.0
+RESTED_S = 6.0  # files younger than settle_s would be waited for
 WANTED_MAKESPAN_S = 168.0  # for two hours
 WANTED_MB_AN_HOUR = 11.0
 WANTED_PSS_MB = 250.0
@@ -307,6 +307,7 @@ def measure(
     kind = KINDS[name]
     source = make(audio, kind, seconds)
     site = Site(folder, f"{name}-{seconds}", source, url)
+    time.sleep(RESTED_S)
     found = run(site, log, seconds)
     verdict = judge(site.outputs(), seconds, kind.late_s)
     wanted_s = WANTED_MAKESPAN_S if seconds == 7200 and name == "mp3" else float("inf")
@@ -344,6 +345,7 @@ def measure_kills(
     """Kill it again and again at random moments; what comes out must be what an undisturbed run makes."""
     url, _ = server
     site = Site(folder, "kills", make(audio, KINDS["mp3"], seconds), url)
+    time.sleep(RESTED_S)
     chance = random.Random(11)
     first = counted(url)
     in_flight = worst = 0
