@@ -57,9 +57,10 @@ cov: $(READY)  ## run the tests and report what they do not reach
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
-bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, how fast a batch is, how soon commands answer, limits
+bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, batch, long recordings, start-up, limits
 	@$(PY) -m benchmarks.idle
 	@$(PY) -m benchmarks.throughput $(ARGS)
+	@$(PY) -m benchmarks.long
 	@$(PY) benchmarks/startup.py
 	@$(PY) -m benchmarks.limits
 

@@ -34,6 +34,7 @@ _SLOWEST_UPLOAD_BYTES_PER_S = 64 * 1024
 _RECOGNISE_S = 5.0
 _MOST_OF_KIND = 5  # connections, for a kind of server that turns out to take several at once
 _PARSE_IN_THREAD_BYTES = 256 * 1024
+_UPLOADS = {"opus": ("audio.ogg", "audio/ogg"), "wav": ("audio.wav", "audio/wav")}
 _SMALLEST_LEARNED_S = 20.0  # a server that claims to take less than this is not believed
 
 
@@ -150,7 +151,7 @@ class OpenAIEngine:
             Fault: ``engine.*``. ``engine.adjusted``: the server refused an option, which is left out from
                 now on; asking again at once makes sense, and can happen only a few times for an engine.
         """
-        if chunk.encoding != "opus":
+        if chunk.encoding not in _UPLOADS:
             raise ValueError(f"this engine takes opus, not {chunk.encoding}")
         if chunk.duration_s < SHORTEST_S:
             return ChunkResult("", flags=("no_speech",))
@@ -163,7 +164,7 @@ class OpenAIEngine:
         request = self._plan(hints)
         reply = await self._connection.send(
             chunk.path,
-            "audio.ogg",
+            _UPLOADS[chunk.encoding],
             request.fields,
             key=key or NO_KEY,
             timeout_s=self._timeout_s or self._allowance_s(chunk),
