@@ -27,6 +27,7 @@ from tnfd.intake.lease import ignore_sigio
 from tnfd.model import JobState
 from tnfd.pipeline.stopwatch import Stopwatch
 from tnfd.ports.clock import Clock
+from tnfd.ports.engine import Preparing
 from tnfd.ports.queue import LookAgain, Outcome, Retry, Wait
 from tnfd.ports.store import Finished
 from tnfd.rules.names import for_terminal, printable
@@ -243,6 +244,7 @@ class _Daemon:
         self._supervisor.drain()
         self._supervisor.end("ready", *self._intakes)
         self._queue.drain()
+        self._house.transcriber.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await _first(self._supervisor.ended("queue"), self._abort.wait())
@@ -354,6 +356,11 @@ class _Daemon:
                 "total": self._house.config.daemon.workers,
             },
             "stopping": self._stop.is_set(),
+            "doing": {
+                name: engine.doing
+                for name, engine in self._house.engines.items()
+                if isinstance(engine, Preparing) and engine.doing
+            },
         }
 
     # -- signals -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
+import stat
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,13 @@ from tnfd.config import Config, EngineConfig, InboxConfig, base_url_of, resolve_
 from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
-from tnfd.errors import ConfigError, Fault
+from tnfd.engines.whisper import WhisperEngine, WhisperOptions
+from tnfd.engines.whisper_models import find_folder, find_missing, installed_model
+from tnfd.errors import ConfigError, Fault, StoreUnusable
 from tnfd.intake.claims import StoreClaims
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.options import IntakeOptions
+from tnfd.libraries import install_command, is_installed, library_of
 from tnfd.media import ChildMedia
 from tnfd.outputs.local import LocalOutputs
 from tnfd.pipeline.adopt import Adopter
@@ -68,16 +72,28 @@ def scope_of(inbox: InboxConfig) -> str:
 
 
 def prepare_state_dir(config: Config) -> Path:
-    """Make the state folder where it is missing, for this user's eyes only."""
+    """Make the state folder where it is missing; it is for this user's eyes only.
+
+    Raises:
+        StoreUnusable: it cannot be made, or not be written to.
+    """
     state_dir = config.daemon.state_dir
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = state_dir.stat()
+        if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:  # it holds transcripts
+            state_dir.chmod(0o700)
+    except OSError as error:
+        raise StoreUnusable(f"the state folder {state_dir} cannot be used: {error.strerror}") from error
     return state_dir
 
 
-def build_engine(engine: EngineConfig, environ: Mapping[str, str], clock: Clock) -> Engine:
+def build_engine(engine: EngineConfig, config: Config, environ: Mapping[str, str], clock: Clock) -> Engine:
     """Build one engine. Its key is looked up at each request, so that a key put in place later is found."""
     if engine.type == "sphinx":
         return SphinxEngine(engine.name)
+    if engine.type == "whisper":
+        return WhisperEngine(engine.name, engine.model, _whisper_options(engine, config, environ))
 
     def key() -> str | None:
         try:
@@ -95,14 +111,54 @@ def build_engine(engine: EngineConfig, environ: Mapping[str, str], clock: Clock)
         timeout_s=engine.timeout_s,
         price_usd_per_minute=engine.price_usd_per_minute,
         requests_per_minute=engine.requests_per_minute,
+        local_only=config.privacy.local_only,
         clock=clock,
     )
+
+
+def _whisper_options(engine: EngineConfig, config: Config, environ: Mapping[str, str]) -> WhisperOptions:
+    return WhisperOptions(
+        models_dir(config),
+        environ,
+        device=engine.device,
+        compute_type=engine.compute_type,
+        download=engine.download,
+        local_only=config.privacy.local_only,
+    )
+
+
+def installed_whisper(config: Config, environ: Mapping[str, str], model: str = "") -> str | None:
+    """A whisper model that lies on this machine, if its library does: ``model``, or the one to prefer."""
+    if not is_installed("whisper"):
+        return None
+    if model:
+        folder = find_folder(model, models_dir(config), environ)
+        return None if folder is None or find_missing(folder) else model
+    return installed_model(models_dir(config), environ)
+
+
+def preflight(engine: EngineConfig, config: Config, environ: Mapping[str, str]) -> None:
+    """Say what keeps an engine on this machine from working, as far as looking at files tells.
+
+    Raises:
+        Fault: a library or a model is missing, and nothing will bring it.
+    """
+    if engine.type == "whisper":
+        WhisperEngine(engine.name, engine.model, _whisper_options(engine, config, environ)).preflight()
+    elif not is_installed(engine.type):
+        hint = f"Run: {install_command(engine.type)}; then restart tnfd."
+        raise Fault("engine.not_installed", library_of(engine.type), hint=hint)
+
+
+def models_dir(config: Config) -> Path:
+    """Where tnfd puts models that it downloads."""
+    return config.daemon.state_dir / "models"
 
 
 def _rack(config: Config, environ: Mapping[str, str], clock: Clock) -> EngineRack:
     def build(name: str, model: str | None) -> Engine:
         engine = config.engines[name]
-        return build_engine(replace(engine, model=model or engine.model), environ, clock)
+        return build_engine(replace(engine, model=model or engine.model), config, environ, clock)
 
     return EngineRack(tuple(config.engines), build)
 
@@ -164,8 +220,9 @@ async def open_house(
         outputs = LocalOutputs(clock)
         gate = Gate(store, clock, progress)
         transcriber = Transcriber(
-            store, gate, media, rack, files, scratch, workers=daemon.workers, progress=progress
-        )
+            store, gate, media, rack, files, scratch,
+            workers=daemon.workers, max_attempts=daemon.max_attempts, progress=progress,
+        )  # fmt: skip
         policy = RetryPolicy(daemon.max_attempts, *daemon.backoff_s)
         deliverer = Deliverer(store, outputs, files, progress)
         adopter = Adopter(store, outputs, files, deliverer) if adopt else None

@@ -56,7 +56,7 @@ TABLE = [
     # -- the server
     (http(500), "engine.server_error"),
     (http(502, "", "an HTML page"), "engine.server_error"),
-    (http(503, "", "Loading model"), "engine.server_error"),
+    (http(503, "", "Loading model"), "engine.rate_limited"),
     (Signal("http", 503, retry_after_s=5.0), "engine.rate_limited"),
     (http(529), "engine.server_error"),
     (http(504), "engine.server_error"),

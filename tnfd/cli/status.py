@@ -156,12 +156,13 @@ def _rows(
         until = f", tried again {_soon(engine['until'], clock)}" if engine["until"] else ""
         model = f" ({engine['model']})" if engine["model"] else ""
         flight = f", {engine['in_flight']} in flight" if engine["in_flight"] else ""
+        doing = f", {engine['doing']}" if engine["doing"] else ""
         if engine["max_in_flight"] is not None:
             flight += f", at most {engine['max_in_flight']} at once for now"
         rate = (
             f", {engine['requests_per_minute']:g} requests a minute" if engine["requests_per_minute"] else ""
         )
-        text = f"{engine['name']}{model}: {engine['state']}{flight}{rate}{until}"
+        text = f"{engine['name']}{model}: {engine['state']}{flight}{rate}{until}{doing}"
         rows.append(("engine", text, engine["state"]))
     if not found["engines"]:
         rows.append(("engine", "none is configured: tnfd init --engine NAME", ""))

@@ -269,6 +269,17 @@ def path(expected: str = "a path", *, optional: bool = False, private: bool = Fa
     return Kind(expected, take, to_toml=_to_text, private=private)
 
 
+def model() -> Kind:
+    """A model's name, or the folder that it lies in, which is made absolute."""
+    plain = text("a model's name", forms.check_label)
+
+    def take(value: object, origin: Origin) -> str:
+        written: str = plain.take(value, origin)
+        return str(absolute(written, origin)) if written.startswith(("~", "./", "../")) else written
+
+    return Kind(plain.expected, take)
+
+
 def inbox_relative(expected: str) -> Kind:
     """A folder that may be written relative to the inbox; kept as written, ``~`` expanded; empty is none."""
 

@@ -37,7 +37,7 @@ class Overview:
         counts = {str(state): 0 for state in JobState}
         counts.update({} if connection is None else views.counts(connection))
         waiting = {} if connection is None else views.waiting(connection)
-        engines = self._engines()
+        engines = self._engines(live.get("doing", {}))
         return {
             "schema": SCHEMA,
             "running": pid is not None,
@@ -60,7 +60,7 @@ class Overview:
             for inbox in self._config.inboxes
         ]
 
-    def _engines(self) -> list[dict[str, Any]]:
+    def _engines(self, doing: dict[str, str]) -> list[dict[str, Any]]:
         found = [] if self._connection is None else ledger.engines(self._connection, self._now)
         known = {status.name: status for status in found}
         listed = []
@@ -78,6 +78,7 @@ class Overview:
                     "in_flight": status.in_flight if status else 0,
                     "requests_per_minute": _rate(engine, status),
                     "max_in_flight": _lowered(engine, status),
+                    "doing": doing.get(engine.name),
                 }
             )
         return listed

@@ -66,7 +66,7 @@ def read_answer(body: bytes, *, content_type: str = "", duration_s: float) -> An
         return Answer(tidy(data))
     if not isinstance(data, dict):
         raise NotUnderstood("the answer is JSON, but no transcript")
-    return _read_object(data, duration_s)
+    return read_object(data, duration_s)
 
 
 def _plain_text(raw: str, content_type: str) -> str:
@@ -80,7 +80,8 @@ def _plain_text(raw: str, content_type: str) -> str:
     return raw
 
 
-def _read_object(data: dict[str, Any], duration_s: float) -> Answer:
+def read_object(data: dict[str, Any], duration_s: float) -> Answer:
+    """The same of an object that was parsed already."""
     text = data.get("text")
     segments = _read_segments(data, duration_s)
     if not isinstance(text, str):
@@ -247,6 +248,7 @@ def _error_of(value: object) -> ErrorBody:
     if not param and isinstance(place, list) and place:
         param = _word(place[-1])
     message = value.get("message") or value.get("msg") or value.get("detail") or value.get("error")
+    message = message or value.get("status")  # whisper.cpp: {"status": "loading model"}
     return ErrorBody(
         _word(value.get("code")),
         _word(value.get("type")),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tnfd.engines.answers import read_error
+from tnfd.engines.nearby import NotNearby, nearby_transport
 from tnfd.engines.profiles import Profile, host_of
 from tnfd.errors import Fault
 from tnfd.ports.clock import Clock
@@ -54,7 +55,10 @@ class _TooLarge(Exception):
 class Connection:
     """One client for one server: built at the first use, closed once."""
 
-    def __init__(self, base_url: str, profile: Profile, concurrency: int, clock: Clock) -> None:
+    def __init__(
+        self, base_url: str, profile: Profile, concurrency: int, clock: Clock, *, local_only: bool = False
+    ) -> None:
+        self._local_only = local_only
         self._base_url = base_url
         self._profile = profile
         self._concurrency = concurrency
@@ -96,15 +100,18 @@ class Connection:
         hooks: dict[str, list[Any]] = {"response": [_bound]}
         if not self._profile.own:
             hooks["request"] = [_strip]
+        limits = httpx2.Limits(
+            max_connections=self._concurrency + 4,
+            max_keepalive_connections=self._concurrency,
+            keepalive_expiry=_KEEPALIVE_S,
+        )
         try:
             http = openai.DefaultAsyncHttpxClient(
                 follow_redirects=False,  # a redirect must never carry the key to another host
                 timeout=httpx2.Timeout(None, connect=_CONNECT_S),  # the whole request has its own limit
-                limits=httpx2.Limits(
-                    max_connections=self._concurrency + 4,
-                    max_keepalive_connections=self._concurrency,
-                    keepalive_expiry=_KEEPALIVE_S,
-                ),
+                limits=limits,
+                # With a transport of its own the client uses no proxy either.
+                transport=nearby_transport(limits) if self._local_only else None,
                 event_hooks=hooks,
             )
             client = openai.AsyncOpenAI(
@@ -124,11 +131,12 @@ class Connection:
         return client
 
     async def send(
-        self, audio: Path, file_name: str, options: dict[str, Any], *, key: str, timeout_s: float
+        self, audio: Path, shown: tuple[str, str], options: dict[str, Any], *, key: str, timeout_s: float
     ) -> Reply | Signal:
         """Upload the file in one request and return what came back.
 
-        ``timeout_s`` bounds everything from here on; cancellation closes the connection.
+        ``shown``: the name and the type that the server sees. ``timeout_s`` bounds everything
+        from here on; cancellation closes the connection.
 
         Raises:
             Fault: as ``open``; ``internal.bug`` where the file is gone.
@@ -139,7 +147,7 @@ class Connection:
         with _open(audio) as handle:
             try:
                 async with asyncio.timeout(timeout_s):
-                    reply = await self._send(client, handle, file_name, options, key)
+                    reply = await self._send(client, handle, shown, options, key)
             except TimeoutError:
                 reply = Signal("timeout", message=f"no answer within {timeout_s:.4g} s")
             if isinstance(reply, Signal) and reply.kind in ("timeout", "connection"):
@@ -147,7 +155,12 @@ class Connection:
         return reply
 
     async def _send(
-        self, client: openai.AsyncOpenAI, handle: BinaryIO, file_name: str, options: dict[str, Any], key: str
+        self,
+        client: openai.AsyncOpenAI,
+        handle: BinaryIO,
+        shown: tuple[str, str],
+        options: dict[str, Any],
+        key: str,
     ) -> Reply | Signal:
         import openai
 
@@ -155,7 +168,7 @@ class Connection:
         try:
             raw = await client.audio.transcriptions.with_raw_response.create(
                 # The name is ours: one with surrogates would raise.
-                file=(file_name, handle, "audio/ogg"),
+                file=(shown[0], handle, shown[1]),
                 # Named here, it also wins over an Authorization in OPENAI_CUSTOM_HEADERS.
                 extra_headers={"Authorization": f"Bearer {key}"},
                 **options,
@@ -171,11 +184,35 @@ class Connection:
             self._hear(error.response.headers, at, refused=refused, retry_s=signal.retry_after_s)
             return signal
         except openai.APIConnectionError as error:
-            return Signal("connection", message=_reason(error))
+            if (elsewhere := _elsewhere(error)) is None:
+                return Signal("connection", message=_reason(error))
+        except NotNearby as error:
+            elsewhere = str(error)
         except openai.OpenAIError as error:
             return Signal("connection", message=type(error).__name__)
         except _TooLarge as error:
             return Signal("decode", message=str(error))
+        raise Fault("engine.not_local", elsewhere)
+
+    async def models(self, *, key: str, timeout_s: float) -> tuple[str, bytes | None]:
+        """Ask for the list of models, which costs nothing: the Server header, and the list if there is one.
+
+        Raises:
+            Fault: as ``open``.
+        """
+        import openai
+
+        client = await self.open()
+        try:
+            async with asyncio.timeout(timeout_s):
+                raw = await client.models.with_raw_response.list(
+                    extra_headers={"Authorization": f"Bearer {key}"}
+                )
+                return raw.headers.get("server", ""), raw.content
+        except openai.APIStatusError as error:
+            return error.response.headers.get("server", ""), None
+        except (openai.OpenAIError, NotNearby, _TooLarge, TimeoutError):
+            return "", None
 
     def _hear(
         self, headers: Mapping[str, str], at: float, *, refused: bool = False, retry_s: float | None = None
@@ -197,6 +234,16 @@ class Connection:
             error.param,
             patience_s({name.lower(): value for name, value in response.headers.items()}, self._clock.now()),
         )
+
+
+def _elsewhere(error: BaseException) -> str | None:
+    """Where it leads, if that is why the connection was refused here."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, NotNearby):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _open(path: Path) -> BinaryIO:

@@ -17,6 +17,7 @@ import structlog
 from tnfd import faultpoints
 from tnfd.errors import Fate, Fault
 from tnfd.model import Waiting, WaitReason
+from tnfd.pipeline.slots import FairSlots
 from tnfd.ports.clock import Clock
 from tnfd.ports.engine import Engine, Limited
 from tnfd.ports.ledger import Ask, Closed, Granted, Ledger, Refusal, Refused
@@ -83,7 +84,7 @@ class Gate:
         self._ledger = ledger
         self._progress = progress or Unheard()
         self._clock = clock
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._slots: dict[str, FairSlots] = {}
         self._turns: dict[str, asyncio.Lock] = {}
         self._said_budget: str | None = None
         self._owed: list[_End] = []  # ends that the ledger could not write down
@@ -110,13 +111,13 @@ class Gate:
             Fault: the request's own; ``engine.down`` in its place once failures have opened the breaker.
         """
         can = engine.capabilities
-        slots = self._slots.setdefault(engine.name, asyncio.Semaphore(can.max_concurrency))
+        slots = self._slots.setdefault(engine.name, FairSlots(can.max_concurrency))
         estimate_usd = audio_s / 60 * can.usd_per_minute
         ask = Ask(
             engine.name, job, inbox, audio_s, estimate_usd, can.max_concurrency,
             requests_per_minute=can.requests_per_minute, careful=isinstance(engine, Limited),
         )  # fmt: skip
-        async with slots:
+        async with slots.turn(job):
             granted = await self._enter(ask)
             faultpoints.reach("gate.reserved")
             self._progress.reached(job, Stage.TRANSCRIBING)

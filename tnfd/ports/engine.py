@@ -32,7 +32,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class EngineChunk:
-    """One encoded cut on disk. ``encoding`` "pcm" is raw s16le, 16 kHz mono; "opus" is Ogg/Opus."""
+    """One encoded cut on disk. ``encoding`` "pcm" is raw s16le, 16 kHz mono; "opus" is Ogg/Opus.
+
+    An engine that takes "opus" takes "wav" as well.
+    """
 
     path: Path
     encoding: Encoding
@@ -96,6 +99,16 @@ class Limited(Protocol):
     def stated(self) -> Stated | None:
         """What the newest answer said of it; None: no answer has come yet."""
         ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """An engine that may need minutes to make itself ready, as for a download.
+
+    ``doing``: what it is at, for people; else empty.
+    """
+
+    doing: str
 
 
 class Engines(Protocol):

@@ -116,7 +116,8 @@ def _engine_code(status: int, named: str, said: str) -> str | None:
         return "engine.bad_key"
     if status == 429 and "request too large" in said:
         return "engine.too_large"  # bigger than the whole bucket: patience would never help
-    if _SLOW.search(named) or status == 429:
+    loading = status == 503 and "loading" in said  # whisper.cpp, until its model is in memory
+    if _SLOW.search(named) or status == 429 or loading:
         return "engine.rate_limited"
     # 3xx: redirects are not followed, the key belongs to one host. 405, 410: there is no such service.
     if status in (404, 405, 410) or 300 <= status < 400:

@@ -87,6 +87,7 @@ def status_object(job: Job, *, instance: str, updated_at: datetime) -> dict[str,
             "container": media.container,
             "codec": media.codec,
             "duration_s": _rounded(media.duration_s, 3),
+            "decoded_s": _rounded(media.decoded_s, 3),
             "audio_streams": media.audio_streams,
         },
         "engine": engine

@@ -12,7 +12,7 @@ import os
 import select
 from pathlib import Path
 
-from tnfd.errors import AlreadyRunning
+from tnfd.errors import AlreadyRunning, StoreUnusable
 
 _TRIES, _TRY_S = 20, 0.05
 
@@ -25,9 +25,16 @@ class Presence:
         self._held: list[int] = []
 
     def announce(self, owner: str) -> None:
-        """Hold a lock in this process's name until it ends."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        fd = os.open(self._path(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Hold a lock in this process's name until it ends.
+
+        Raises:
+            StoreUnusable: the state folder cannot be written to.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            fd = os.open(self._path(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unwritable(self._folder.parent, error) from error
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._held.append(fd)
 
@@ -63,8 +70,12 @@ def lock_daemon(state_dir: Path) -> int:
 
     Raises:
         AlreadyRunning: another daemon holds it.
+        StoreUnusable: the state folder cannot be written to.
     """
-    fd = os.open(state_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(state_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(state_dir, error) from error
     try:
         _take(fd)
     except BlockingIOError:
@@ -74,6 +85,10 @@ def lock_daemon(state_dir: Path) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def _unwritable(state_dir: Path, error: OSError) -> StoreUnusable:
+    return StoreUnusable(f"the state folder {state_dir} cannot be written to: {error.strerror}")
 
 
 def _take(fd: int) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import multiprocessing
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from tnfd.clock import SystemClock
 from tnfd.ports.clock import Clock
-from tnfd.testing import http
+from tnfd.testing import hearing, http
 from tnfd.testing.behaviours import RATE_LIMITED, SERVER_ERROR, Behaviour, Hang, Ok, Reset, Status, from_json
 from tnfd.testing.limit import RateLimit
 from tnfd.testing.records import Load, Request
@@ -42,8 +44,10 @@ Chooser = Callable[[Request], Behaviour | None]
 class ApiServer:
     """The server; an async context manager. ``url`` includes ``/v1``.
 
-    Each answer takes ``base_s`` + ``per_audio_s`` times the seconds of audio in the upload. Behaviours come,
-    in this order, from ``script`` (one a request, in the order of arrival), ``every`` (each n-th request),
+    Each answer takes ``base_s`` + ``per_audio_s`` times the seconds of audio in the upload. More than
+    ``most_bytes`` in a request or ``longest_s`` of audio are refused as OpenAI does. With ``listens`` the
+    text is what the audio says (``testing.seconds``); hearing it is not counted as time. Behaviours come, in
+    this order, from ``script`` (one a request, in the order of arrival), ``every`` (each n-th request),
     ``choose`` (asked once the upload was read; may return None), ``always``; else it is ``Ok()``. What
     ``limit`` does not let in is refused whatever its behaviour would have been.
     """
@@ -56,13 +60,23 @@ class ApiServer:
         port: int = 0,
         clock: Clock | None = None,
         log: Path | None = None,
+        listens: bool = False,
     ) -> None:
         self.base_s = base_s
+        self.most_bytes: int | None = None
+        self.longest_s: float | None = None
+        self._listens = listens
+        self._ears: ProcessPoolExecutor | None = None
         self.per_audio_s = per_audio_s
         self.always: Behaviour | None = None
         self.choose: Chooser | None = None
         self.every: tuple[int, Behaviour] | None = None  # each n-th request behaves so
         self.limit: RateLimit | None = None
+        # What GET /v1/models lists; None: there is no such route.
+        self.models: list[dict[str, Any]] | None = [
+            {"id": name, "object": "model", "owned_by": "openai"} for name in MODEL_FORMATS
+        ]
+        self.server_header = ""
         self.requests: list[Request] = []
         self.load = Load()
         self._port = port
@@ -115,8 +129,9 @@ class ApiServer:
     def control(self, order: dict[str, Any]) -> None:
         """Change what there is to change.
 
-        ``base_s``, ``per_audio_s``, ``script``, ``always``, ``every``, ``limit`` (fields of RateLimit),
-        ``poison`` (seconds: recordings of this length, give or take a quarter, always get a 500).
+        ``base_s``, ``per_audio_s``, ``most_bytes``, ``longest_s``, ``script``, ``always``, ``every``,
+        ``limit`` (fields of RateLimit), ``poison`` (seconds: recordings of this length, give or take a
+        quarter, always get a 500).
 
         Raises:
             ValueError, TypeError: a behaviour or the limit cannot be read.
@@ -126,6 +141,8 @@ class ApiServer:
         always = from_json(order["always"]) if order.get("always") is not None else None
         every = (int(order["every"][0]), from_json(order["every"][1])) if order.get("every") else None
         self.base_s = float(order.get("base_s", self.base_s))
+        self.most_bytes = order.get("most_bytes", self.most_bytes)
+        self.longest_s = order.get("longest_s", self.longest_s)
         self.per_audio_s = float(order.get("per_audio_s", self.per_audio_s))
         self._script.extend(script)
         if "always" in order:
@@ -142,6 +159,10 @@ class ApiServer:
     # -- the server -------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        if self._listens:
+            # Spawned: a forked one would hold the sockets.
+            spawn = multiprocessing.get_context("spawn")
+            self._ears = ProcessPoolExecutor(1, mp_context=spawn, initializer=hearing.start)
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
         return self
@@ -155,6 +176,8 @@ class ApiServer:
             await asyncio.wait(self._connections)
         if self._server is not None:
             await self._server.wait_closed()
+        if self._ears is not None:
+            await asyncio.to_thread(self._ears.shutdown, cancel_futures=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task of our own: in 3.11 the streams report a cancelled handler of theirs as an unhandled error.
@@ -186,16 +209,16 @@ class ApiServer:
             return await self._transcriptions(head, reader, writer)
         body = b"".join([block async for block in http.read_body(reader, head)])
         status, answer = self._side_door(head.method, path, body)
-        http.answer(writer, status, json.dumps(answer).encode(), "application/json", {})
+        named = {"server": self.server_header} if self.server_header else {}
+        http.answer(writer, status, json.dumps(answer).encode(), "application/json", named)
         await writer.drain()
         return True
 
     def _side_door(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         if (method, path) == ("GET", "/v1/models"):
-            return 200, {
-                "object": "list",
-                "data": [{"id": name, "object": "model"} for name in MODEL_FORMATS],
-            }
+            if self.models is not None:
+                return 200, {"object": "list", "data": self.models}
+            return 404, {"error": {"message": "not found"}}
         if (method, path) == ("GET", "/stats"):
             return 200, self.stats()
         if (method, path) == ("POST", "/control"):
@@ -230,6 +253,8 @@ class ApiServer:
             request.received_at = self._clock.monotonic()
             await self._tell()
             if behaviour is None:
+                behaviour = self._refusal(head, request)
+            if behaviour is None:
                 behaviour = (self.choose(request) if self.choose else None) or self.always or Ok()
             return await turn.act(behaviour)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -239,6 +264,16 @@ class ApiServer:
             self.load.change(self._clock.monotonic(), -1)
             self._write_log(request)
             await self._tell()
+
+    def _refusal(self, head: http.Head, request: Request) -> Behaviour | None:
+        if self.most_bytes is not None and int(head.headers.get("content-length", "0")) > self.most_bytes:
+            return Status(413, message=f"Maximum content size limit ({self.most_bytes}) exceeded")
+        if self.longest_s is not None and request.audio_s > self.longest_s:
+            message = (
+                f"audio duration {request.audio_s:.1f} seconds is longer than {self.longest_s:g} seconds "
+            )
+            return Status(400, "invalid_value", message=message + "which is the maximum for this model")
+        return None
 
     def _scripted(self, request: Request) -> Behaviour | None:
         if self._script:
@@ -269,7 +304,7 @@ class ApiServer:
 
     async def _receive(self, head: http.Head, reader: asyncio.StreamReader, request: Request) -> bool:
         try:
-            upload: Upload | None = Upload(head.headers.get("content-type", ""))
+            upload: Upload | None = Upload(head.headers.get("content-type", ""), keep=self._listens)
         except BadUpload:
             upload = None
         async for block in http.read_body(reader, head):
@@ -288,6 +323,9 @@ class ApiServer:
         request.file_bytes = upload.file_bytes
         request.sha256 = upload.sha256
         request.audio_s = upload.audio_s
+        if self._ears is not None and upload.audio is not None:
+            loop = asyncio.get_running_loop()
+            request.heard = loop.run_in_executor(self._ears, hearing.answer, bytes(upload.audio))
         return True
 
     async def _tell(self) -> None:
