@@ -13,8 +13,8 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from functools import partial
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog

@@ -1,8 +1,8 @@
 """The crash machine: one world of recordings whose daemons and batches are killed again and again.
 
-A world drops recordings (some of them copies), starts the daemon or a batch, kills it with SIGKILL at a named step
-or at a moment that chance chose, and looks each time at what lies there. At its end everything must have arrived,
-once, as it should.
+A world drops recordings (some of them copies), starts the daemon or a batch, kills it with SIGKILL at a named
+step or at a moment that chance chose, and looks each time at what lies there. At its end everything must have
+arrived, once, as it should.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +67,7 @@ class Tally:
 
 
 class World:
-    """One site that is tortured; ``chance`` decides everything, so that a seed repeats it (but for timing)."""
+    """One site that is tortured; ``chance`` decides everything: a seed repeats it (but for timing)."""
 
     def __init__(self, base: Path, server: ApiServer, seed: int, after: After, tally: Tally) -> None:
         self._chance = random.Random(seed)
@@ -79,6 +80,7 @@ class World:
             engine={"max_concurrency": SLOTS},
         )
         self.sources: dict[Path, tuple[str, float]] = {}  # path -> sha256, seconds
+        self._made: dict[str, tuple[float, int]] = {}  # sha256 -> seconds, seed
         self._lost = 0
         if after == "across":
             done = self.site.inbox / "done"
@@ -106,10 +108,6 @@ class World:
         digest = sha256(tone(self.site.base / "twin.wav", seconds, seed))
         self._made[digest] = (seconds, seed)
         self.sources[path] = (digest, seconds)
-
-    @property
-    def _made(self) -> dict[str, tuple[float, int]]:
-        return self.__dict__.setdefault("_recipes", {})
 
     # -- killing ----------------------------------------------------------------------------------------------
 
@@ -157,13 +155,13 @@ class World:
             return await self._at_random(ended(), process.pid, "batch")
         return await self._at_step(ended(), process.pid, step, "batch")
 
-    async def _at_random(self, ended: Any, pid: int, what: str) -> int:
+    async def _at_random(self, ended: Coroutine[Any, Any, int], pid: int, what: str) -> int:
         """Kill at a moment that nobody chose, if it has not ended by itself (a batch does)."""
         waiting = asyncio.ensure_future(ended)
         await asyncio.wait({waiting}, timeout=self._chance.uniform(0.1, 1.6))
         return await self._put_down(waiting, pid, what)
 
-    async def _at_step(self, ended: Any, pid: int, step: str, what: str) -> int:
+    async def _at_step(self, ended: Coroutine[Any, Any, int], pid: int, step: str, what: str) -> int:
         waiting = asyncio.ensure_future(ended)
         loop = asyncio.get_running_loop()
         limit, rests = loop.time() + _ARMED_S, 0.0

@@ -30,7 +30,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
     def do(folder: Path, options: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", options, "x", folder]
+        command = ["mount", "-t", "tmpfs", "-o", options, "x", str(folder)]
         if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
             pytest.skip("mounting is not permitted")
         mounted.append(folder)

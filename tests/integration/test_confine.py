@@ -19,6 +19,7 @@ from tnfd.doctor.finding import Mark
 from tnfd.doctor.media import check_media, finding_of
 from tnfd.media import ChildMedia
 from tnfd.ports.media import Decoded, PrepareRequest
+from tnfd.rules.cuts import Limits
 
 needs_seccomp = pytest.mark.skipif(
     confine._machine() is None or not sys.platform.startswith("linux"),
@@ -114,7 +115,7 @@ def test_a_process_that_is_kept_to_its_files_reads_and_writes_no_other(tmp_path:
 async def prepare(media: ChildMedia, path: Path, scratch: Path) -> list[object]:
     fd = os.open(path, os.O_RDONLY)
     try:
-        async with media.prepare(fd, PrepareRequest(scratch, "opus", 10**9, 48 * 3600.0)) as events:
+        async with media.prepare(fd, PrepareRequest(scratch, "opus", 10**9, Limits(48 * 3600.0))) as events:
             return [event async for event in events]
     finally:
         os.close(fd)
@@ -126,7 +127,7 @@ async def test_a_child_that_decodes_is_behind_the_walls(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     long = make.long_silence(tmp_path / "long.wav", 10.0)
     fd = os.open(long, os.O_RDONLY)
-    request = PrepareRequest(tmp_path / "scratch", "pcm", 10**9, 48 * 3600.0)
+    request = PrepareRequest(tmp_path / "scratch", "pcm", 10**9, Limits(48 * 3600.0))
     async with ChildMedia(clock=SystemClock(), processes=1) as media:
         async with media.prepare(fd, request) as events:
             await anext(aiter(events))

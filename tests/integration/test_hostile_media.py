@@ -22,6 +22,7 @@ from tnfd.clock import SystemClock
 from tnfd.errors import CODES, Fault
 from tnfd.media import ChildMedia
 from tnfd.ports.media import Decoded, PrepareRequest, Probed
+from tnfd.rules.cuts import Limits
 
 AT_ONCE = 4
 BOUND_S = 60.0  # for files of kilobytes that take milliseconds; on a machine that does many other things
@@ -37,7 +38,7 @@ async def end_of(media: ChildMedia, path: Path, scratch: Path, longest_s: float 
     scratch.mkdir()
     fd = os.open(path, os.O_RDONLY)
     try:
-        async with media.prepare(fd, PrepareRequest(scratch, "opus", 25_000_000, 1400.0)) as events:
+        async with media.prepare(fd, PrepareRequest(scratch, "opus", 25_000_000, Limits(1400.0))) as events:
             seen = [event async for event in events]
         assert isinstance(seen[0], Probed)
         assert isinstance(seen[-1], Decoded)

@@ -144,8 +144,8 @@ def test_without_room_for_a_backup_nothing_is_changed(
     open_database(path).close()
     known = len(migrations())
     (tmp_path / f"{FILE_NAME}.v{known}.bak.part").mkdir()  # something is in the way
-    monkeypatch.setattr(database, "migrations", lambda: [*scripts, "CREATE TABLE more (a TEXT) STRICT;\n"])
-    scripts = [(Path(database.__file__).parent / "sql/0001_start.sql").read_text()]
+    more = [*migrations(), "CREATE TABLE more (a TEXT) STRICT;\n"]
+    monkeypatch.setattr(database, "migrations", lambda: more)
     with pytest.raises(StoreUnusable, match="no backup"):
         open_database(path)
     with sqlite3.connect(path) as connection:
