@@ -208,11 +208,12 @@ def with_reference(data: bytes, at: str) -> bytes:
     return bytes(changed)
 
 
-# Names that programs with less care take for options, addresses, patterns or commands; bytes, as the system has them.
+# Names that programs with less care take for options, addresses, patterns or commands.
 NAMES = (
     b"-i.wav", b"--help.wav", b"-.wav", b"file:x.wav", b"http:x.wav", b"concat:a|b.wav", b"pipe:0.wav",
     b"%d.wav", b"%s%n.wav", b"$(touch pwned).wav", b"`touch pwned`.wav", b";touch pwned;.wav", b"a\nb.wav",
-    b"\x1b[31mred\x1b]0;t\x07.wav", b"\xff\xfe.wav", b"a b  c.wav", b"'\".wav", b"*.wav", b"?.wav", b"[a].wav",
+    b"\x1b[31mred\x1b]0;t\x07.wav", b"\xff\xfe.wav", b"a b  c.wav", b"'\".wav", b"*.wav", b"?.wav",
+    b"[a].wav",
     b"#.wav", b"CON.wav", b"a\\b.wav", b"~.wav1.wav", b"\xe2\x80\xae3pm.wav", b"x" * 230 + b".wav",
     "é".encode() + b".wav", "e\u0301.wav".encode(), b"{stem}.wav", b"<b>.wav", b"-->.wav",
 )  # fmt: skip

@@ -66,7 +66,7 @@ class _Filter(ctypes.Structure):
 def shut_off(*, forks: bool) -> str | None:
     """Refuse sockets, programs and other processes from now on; None once that was seen to be in force.
 
-    Without ``forks`` no process can be made either, and signals reach this process alone. Threads can be made.
+    Without ``forks`` no process can be made either, and signals reach this process alone. Threads can.
     """
     machine = _machine()
     if machine is None:

@@ -92,7 +92,7 @@ class World:
             subprocess.run(["umount", "-l", self.site.inbox / "done"], check=False)  # noqa: S607
         shutil.rmtree(self.site.base)
 
-    # -- dropping ---------------------------------------------------------------------------------------------
+    # -- dropping ---------------------------------------------------------------------------------------
 
     def drop(self) -> None:
         """Put in one more recording: new, or a copy of one that is known."""
@@ -109,7 +109,7 @@ class World:
         self._made[digest] = (seconds, seed)
         self.sources[path] = (digest, seconds)
 
-    # -- killing ----------------------------------------------------------------------------------------------
+    # -- killing ----------------------------------------------------------------------------------------
 
     async def kill_once(self, step: str | None) -> None:
         """Start a daemon or a batch, and see it killed: at ``step`` or, None, at any moment."""
@@ -184,7 +184,7 @@ class World:
             self._tally.at_random[what] += 1
         return code
 
-    # -- looking ----------------------------------------------------------------------------------------------
+    # -- looking ----------------------------------------------------------------------------------------
 
     async def _look(self, what: str) -> None:
         """After every end: the database is sound, no reader sees half a file, little was in flight."""

@@ -1,10 +1,9 @@
 """Disks that are full, read-only, failing or gone: jobs wait or fail with a code, nothing is half-written,
 and once the disk is well the daemon goes on, without a restart where that can be.
 
-Small file systems in memory stand for the disks; where none can be mounted the tests are skipped. Files of the
-recordings' folders are on another one than the state folder.
+Small file systems in memory stand for the disks; where none can be mounted the tests are skipped.
 """
-# ruff: noqa: S607 (mount and umount lie where the system has them)
+# ruff: noqa: S607, ASYNC221 (mount and umount lie where the system has them)
 
 from __future__ import annotations
 
@@ -172,8 +171,8 @@ async def test_a_state_folder_deleted_while_running_ends_the_daemon_and_a_restar
         shutil.rmtree(site.state)
         second = site.drop("second.wav", seed=2)
         await daemon.until(
-            lambda: not daemon.alive or second.with_suffix(".txt").exists(), "an end of some kind", 60, lives=False
-        )  # fmt: skip
+            lambda: not daemon.alive or second.with_suffix(".txt").exists(), "an end", 60, lives=False
+        )
         if daemon.alive:
             await daemon.stop()
     async with site.daemon() as daemon:

@@ -1,4 +1,6 @@
-"""What servers answer is a stranger's word: bounded, escaped in every format and on the terminal, or refused."""
+"""What servers answer is a stranger's word: bounded, escaped in every format and on terminals, or refused."""
+
+# ruff: noqa: ASYNC240
 
 from __future__ import annotations
 

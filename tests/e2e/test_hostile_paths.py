@@ -1,5 +1,7 @@
 """Folders that others may write to: links, pipes, devices, folders named .mp3, swaps between look and use."""
 
+# ruff: noqa: ASYNC240
+
 from __future__ import annotations
 
 import asyncio

@@ -61,7 +61,7 @@ async def test_after_its_days_the_text_goes_and_what_was_written_stays(site: Sit
     import sqlite3  # the finish is set back, as no clock of a process can be
 
     with sqlite3.connect(site.state / "tnfd.sqlite3") as database:
-        long_ago = (datetime.now().astimezone() - timedelta(days=2)).timestamp()  # noqa: DTZ005
+        long_ago = (datetime.now().astimezone() - timedelta(days=2)).timestamp()
         database.execute("UPDATE transcription SET finished_at = ?", (long_ago,))
     database.close()
     async with site.daemon() as daemon:

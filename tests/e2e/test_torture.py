@@ -1,4 +1,4 @@
-"""Killed hundreds of times (``make torture``), a few dozen with every test: nothing lost, doubled or paid again."""
+"""Killed hundreds of times (``make torture``), a few dozen with every test: nothing lost or paid twice."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """The walls round decoders, tried from inside: on a process of its own, and by a child that does its work."""
 
+# ruff: noqa: ASYNC240
+
 from __future__ import annotations
 
 import asyncio
@@ -128,19 +130,18 @@ async def test_a_child_that_decodes_is_behind_the_walls(tmp_path: Path) -> None:
     long = make.long_silence(tmp_path / "long.wav", 10.0)
     fd = os.open(long, os.O_RDONLY)
     request = PrepareRequest(tmp_path / "scratch", "pcm", 10**9, Limits(48 * 3600.0))
-    async with ChildMedia(clock=SystemClock(), processes=1) as media:
-        async with media.prepare(fd, request) as events:
-            await anext(aiter(events))
-            nursery = media.nursery_pid
-            assert nursery is not None
-            (child,) = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
-            for pid, filters in ((nursery, 1), (int(child), 2)):
-                status = dict(
-                    line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-                )
-                assert status["Seccomp"].strip() == "2"
-                assert int(status["Seccomp_filters"]) == filters
-                assert status["NoNewPrivs"].strip() == "1"
+    async with ChildMedia(clock=SystemClock(), processes=1) as media, media.prepare(fd, request) as events:
+        await anext(aiter(events))
+        nursery = media.nursery_pid
+        assert nursery is not None
+        (child,) = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
+        for pid, filters in ((nursery, 1), (int(child), 2)):
+            status = dict(
+                line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            )
+            assert status["Seccomp"].strip() == "2"
+            assert int(status["Seccomp_filters"]) == filters
+            assert status["NoNewPrivs"].strip() == "1"
     os.close(fd)
 
 

@@ -1,7 +1,9 @@
-"""Thousands of broken and hostile files through real children: each ends with its code, in bounded time, alone.
+"""Thousands of broken and hostile files through real children: each ends with its code, in bounded time.
 
 A bounded number runs with every test; ``make torture`` runs the rest.
 """
+
+# ruff: noqa: ASYNC240
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the state folder forgets: after so many days, and by command; gone from the disk, not only from sight."""
+"""What the state folder forgets, after some days and by command: gone from the disk, not only from sight."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The child's side of an engine's process: loads one worker, hands it requests, ends when its parent does.
 
-Stands alone: the standard library and ``confine.py``, loaded by its file, so that it starts quickly and can be run as a file.
+Stands alone: the standard library and ``confine.py``, loaded by its file, so that it starts quickly and can
+be run as a file.
 A worker is a file beside it with ``open_worker() -> Callable[[request, tell], answer]``; what it imports
 stays here.
 
@@ -76,7 +77,7 @@ def _load(name: str, file: str) -> Any:
 
 
 def _may_be_shut_off(worker: Any, request: dict[str, Any]) -> bool:
-    """Whether it needs no sockets and programs: not to download, and not where a graphics driver may want them."""
+    """Whether it needs no sockets and programs: it downloads nothing, and no graphics driver wants them."""
     graphics = request.get("device") in ("cuda", "auto") and os.path.exists("/dev/nvidiactl")
     return not getattr(worker, "NEEDS_NETWORK", False) and not graphics
 

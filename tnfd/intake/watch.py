@@ -157,7 +157,7 @@ class Watcher:
         """The path below the root by which a scan finds it; None: it lies elsewhere.
 
         watchfiles follows links to folders and reports what happens under one of the names that lead there: a
-        link to a folder above would move the whole inbox under its name, out of sight. ``known``: real folders.
+        link to a folder above would move the inbox under its name, out of sight. ``known``: real folders.
         """
         raw = os.fsencode(path)
         if raw in (prefix[:-1] for prefix in self._prefixes):

@@ -34,8 +34,10 @@ DESCRIPTORS = 3  # reply socket, source, scratch folder
 
 
 class Op(enum.Enum):
-    """What a record says. ``value`` of ENDED is the wait status, of FAILED an errno (0: PyAV is missing), of
-    UNWALLED which walls are missing (``confine``; 1: seccomp, 2: Landlock).
+    """What a record says.
+
+    ``value`` of ENDED is the wait status, of FAILED an errno (0: PyAV is missing), of UNWALLED which
+    walls are missing (``confine``; 1: seccomp, 2: Landlock).
     """
 
     SPAWN = b"s"  # daemon -> nursery, with DESCRIPTORS descriptors

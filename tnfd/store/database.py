@@ -137,7 +137,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, scripts: Sequence[str])
 
 
 def _back_up(connection: sqlite3.Connection, target: Path) -> None:
-    """Copy the database as it is, whole or not at all, for this user alone; replaces an older copy of its kind.
+    """Copy the database as it is, whole or not at all, for this user alone, over an older copy.
 
     Raises:
         StoreUnusable: it cannot be copied; nothing was changed.

@@ -21,7 +21,7 @@ def expire(connection: sqlite3.Connection, before: float) -> list[int]:
     """
     rows = connection.execute(
         "UPDATE transcription SET transcript = NULL, state = 'open', cuts_complete = 0,"
-        f" generation = id, profile = '{_EXPIRED} ' || profile"  # noqa: S608 - a constant of ours
+        f" generation = id, profile = '{_EXPIRED} ' || profile"
         " WHERE transcript IS NOT NULL AND finished_at < ?"
         " AND NOT EXISTS (SELECT 1 FROM job AS j WHERE j.transcription = transcription.id"
         "                 AND (j.state IN ('queued', 'running', 'settling')"
@@ -49,7 +49,7 @@ def revive(connection: sqlite3.Connection, number: int, job_id: str) -> int:
     key = (row["sha256"], row["size_bytes"], row["profile"].removeprefix(f"{_EXPIRED} "))
     same = "sha256 = ? AND size_bytes = ? AND profile = ?"
     newer = connection.execute(
-        f"SELECT id FROM transcription WHERE {same} ORDER BY generation DESC LIMIT 1",  # noqa: S608
+        f"SELECT id FROM transcription WHERE {same} ORDER BY generation DESC LIMIT 1",
         key,
     ).fetchone()
     if newer is not None:

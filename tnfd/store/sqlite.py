@@ -385,7 +385,7 @@ class SqliteStore:
         return await self._read(views.open_transcriptions)
 
     async def expire(self, before: datetime) -> list[int]:
-        """Remove the text of what was finished before a moment; return the transcriptions (see ``retention``)."""
+        """Remove the text of what was finished before a moment; return them (see ``retention``)."""
         numbers = await self._writer.run(lambda c: retention.expire(c, before.timestamp()))
         if numbers:
             await asyncio.to_thread(self._empty_log)
