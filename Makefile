@@ -14,7 +14,7 @@ READY  := $(VENV)/.ready
 LIGHT  := $(VENV)/.light
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check demo cov bench docs pictures clean
+.PHONY: help venv test torture soak check demo cov bench docs pictures clean
 
 help:  ## show this list
 	@echo "tnfd: targets (each sets up $(VENV) by itself)"
@@ -31,7 +31,13 @@ $(READY): pyproject.toml
 	@touch $@
 
 test: $(READY)  ## run the tests
-	@$(PY) -m pytest -q --tb=short -n $(JOBS) --dist worksteal $(ARGS)
+	@$(PY) -m pytest -q --tb=short -n $(JOBS) --dist worksteal -m 'not torture' $(ARGS)
+
+torture: $(READY)  ## kill it 560 times, feed it thousands of broken files (10 minutes to half an hour)
+	@$(PY) -m pytest -q -s --tb=short -m torture $(ARGS)
+
+soak: $(READY)  ## an hour of files and faults; make soak ARGS='--minutes 3' for less
+	@$(PY) -m tests.e2e.soak $(ARGS)
 
 check: $(READY)  ## lint, format, types, and who may import whom
 	@$(PY) -m ruff check --quiet
@@ -53,7 +59,7 @@ demo: $(or $(wildcard $(READY)),$(LIGHT))  ## a spoken sample through the real d
 
 cov: $(READY)  ## run the tests and report what they do not reach
 	@$(PY) -m coverage erase
-	@$(PY) -m coverage run -m pytest -q --tb=short -n $(JOBS) --dist worksteal $(ARGS)
+	@$(PY) -m coverage run -m pytest -q --tb=short -n $(JOBS) --dist worksteal -m 'not torture' $(ARGS)
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
