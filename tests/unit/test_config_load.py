@@ -539,7 +539,7 @@ def test_local_only_refuses_what_leads_elsewhere(problems: Problems, engine: str
     "engine",
     [
         'type = "openai"\nbase_url = "http://192.168.1.9:8000/v1"',
-        'type = "openai"\nbase_url = "http://whisper.example.org/v1"',  # where it leads is seen when it is used
+        'type = "openai"\nbase_url = "http://whisper.example.org/v1"',  # seen when it is used
         'type = "whisper"',
         'type = "sphinx"',
     ],
@@ -549,9 +549,8 @@ def test_local_only_allows_what_stays_here(load: Load, engine: str) -> None:
 
 
 def test_a_model_may_be_a_folder_beside_the_configuration(load: Load, home: Path) -> None:
-    engines = load(
-        '[engines.x]\ntype = "whisper"\nmodel = "./m"\n[engines.y]\ntype = "whisper"\nmodel = "a/b"\n'
-    ).engines
+    written = '[engines.x]\ntype = "whisper"\nmodel = "./m"\n[engines.y]\ntype = "whisper"\nmodel = "a/b"\n'
+    engines = load(written).engines
     assert engines["x"].model == str(home / "m")
     assert engines["y"].model == "a/b"  # a repository
 
