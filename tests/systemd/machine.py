@@ -55,7 +55,9 @@ def why_not() -> str:
 # -- what it is built of ----------------------------------------------------------------------------------
 
 
-def _run(*command: str | Path, limit_s: float, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
+def _run(
+    *command: str | Path, limit_s: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> str:
     """Run a command to its end.
 
     Raises:
@@ -143,7 +145,9 @@ def build(suite: str) -> Path:
     shutil.rmtree(growing, ignore_errors=True)
     keyring = [f"--keyring={_KEYRING}"] if Path(_KEYRING).exists() else []
     wanted = f"--include={','.join(_PACKAGES)}"
-    _run(debootstrap, "--variant=minbase", *keyring, wanted, suite, growing, mirror, limit_s=_BUILD_S, env=env)
+    _run(
+        debootstrap, "--variant=minbase", *keyring, wanted, suite, growing, mirror, limit_s=_BUILD_S, env=env
+    )
     shutil.rmtree(growing / "var/cache/apt/archives", ignore_errors=True)
     growing.rename(root)
     return root
@@ -170,7 +174,13 @@ class Program:
         shutil.rmtree(folder, ignore_errors=True)
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         python, venv = folder / "python", folder / "venv"
-        for part in (python / "bin", python / "lib" / version, venv / "bin", folder / "src", folder / "packages"):
+        for part in (
+            python / "bin",
+            python / "lib" / version,
+            venv / "bin",
+            folder / "src",
+            folder / "packages",
+        ):
             part.mkdir(mode=_READABLE, parents=True)
         binary = Path(sys.executable).resolve()
         shutil.copy2(binary, python / "bin" / version)
@@ -199,7 +209,9 @@ class Program:
 def _copy_libraries(binary: Path, root: Path, into: Path) -> None:
     """Copy the shared libraries of Python and its modules that the root does not have."""
     modules = Path(sysconfig.get_path("platstdlib"), "lib-dynload").glob("*.so")
-    have = {path.name for folder in ("usr/lib", "lib") for path in Path(root, folder).glob("*-linux-gnu/*.so*")}
+    have = {
+        path.name for folder in ("usr/lib", "lib") for path in Path(root, folder).glob("*-linux-gnu/*.so*")
+    }
     for file in (binary, *modules):
         told = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False).stdout  # noqa: S607
         for name, path in re.findall(r"^\s*(\S+) => (/\S+)", told, re.MULTILINE):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Coroutine
-from typing import Any, NoReturn
+from collections.abc import Collection, Coroutine, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from tnfd.cli.options import EXIT_FAILED, ConfigOption, complain, leave_with_problems, load_or_exit
+
+if TYPE_CHECKING:
+    from tnfd.config import Config
+    from tnfd.daemon.process import Reread
 
 
 def register(app: typer.Typer) -> None:
@@ -26,8 +31,6 @@ def run(config: ConfigOption = None) -> None:
     """
     import asyncio
 
-    import structlog
-
     from tnfd import logs
     from tnfd.config import require_runnable
     from tnfd.config.advice import warnings_of
@@ -39,18 +42,38 @@ def run(config: ConfigOption = None) -> None:
         warnings = warnings_of(loaded, os.environ)
     except ConfigError as error:
         leave_with_problems(error)
-    logs.configure(loaded.daemon.log_format, loaded.daemon.log_level)
-    for warning in warnings:
-        structlog.get_logger("tnfd.config").warning("config.warning", reason=warning)
+    logs.configure(loaded.daemon.log_format, loaded.daemon.log_level, rotate=True)
+    _warn(warnings)
 
     from tnfd.daemon import run_daemon
     from tnfd.supervise import TooManyCrashes
 
     try:
-        asyncio.run(_run_and_leave(run_daemon(loaded, os.environ)))
+        asyncio.run(_run_and_leave(run_daemon(loaded, os.environ, reread=_rereader(config))))
     except TooManyCrashes as error:
         complain(f"tnfd: {error}; the log above says why")
         raise typer.Exit(EXIT_FAILED) from None
+
+
+def _rereader(config: Path | None) -> Reread:
+    """Reads the same configuration again, as ``run`` read it."""
+    from tnfd.config import load_config, require_runnable
+    from tnfd.config.advice import warnings_of
+
+    def reread(watched: Collection[Path]) -> Config:
+        loaded = load_config(config, os.environ, watched=watched)
+        require_runnable(loaded)
+        _warn(warnings_of(loaded, os.environ))
+        return loaded
+
+    return reread
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    import structlog
+
+    for warning in warnings:
+        structlog.get_logger("tnfd.config").warning("config.warning", reason=warning)
 
 
 async def _run_and_leave(daemon: Coroutine[Any, Any, int]) -> NoReturn:

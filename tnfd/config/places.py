@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from tnfd.config.kinds import Origin, absolute
@@ -114,9 +114,11 @@ def _folder_complaint(path: Path) -> str | None:
         return f"the folder cannot be opened: {path}: {error.strerror}"
 
 
-def folders(config: Config) -> Iterator[Finding]:
-    """Inboxes that are missing or not readable; files where folders should be."""
+def folders(config: Config, watched: Collection[Path] = ()) -> Iterator[Finding]:
+    """Inboxes that are missing or not readable; files where folders should be. ``watched`` are not looked at."""
     for index, inbox in enumerate(config.inboxes):
+        if inbox.path in watched:
+            continue
         complaint = _folder_complaint(inbox.path)
         if complaint:
             yield f"inbox[{index}].path", complaint

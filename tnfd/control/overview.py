@@ -105,6 +105,9 @@ class Overview:
             said.append(f"the daemon (pid {pid}) does not answer; kill -USR1 {pid} logs what it waits for")
         if self._connection is not None and holds.ALL in holds.all_of(self._connection):
             said.append("paused by command: no request starts until you run: tnfd resume")
+        if refused := live.get("refused"):
+            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+            said.append(f"the changed configuration was refused, the former one holds: {refused[0]}{more}")
         said += [f"{part} has not moved for a while" for part in live.get("stale", ())]
         said += [
             f"inbox {inbox['name']} is lost: {inbox['why']}"

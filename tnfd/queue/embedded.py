@@ -33,6 +33,7 @@ _IDLE_LOOK_S = 5.0  # the command line wakes us by a control row; this only mend
 @dataclass(slots=True)
 class _InWork:
     task: asyncio.Task[Outcome]
+    scope: str
     cancelled: bool = field(default=False)  # by command: the command has written the state already
 
 
@@ -53,18 +54,48 @@ class EmbeddedQueue:
         self._clock = clock
         self._scopes = scopes
         self._concurrency = concurrency
-        self._ids: asyncio.Queue[str | None] = asyncio.Queue(maxsize=max(1, size))
+        self._size = max(1, size)
+        self._ids: asyncio.Queue[str | None] = asyncio.Queue()  # the feeder keeps it below ``size``
+        self._group: asyncio.TaskGroup | None = None
+        self._workers = 0  # alive
+        self._hired = 0  # ever
         self._handed: set[str] = set()  # in memory or in work
         self._in_work: dict[str, _InWork] = {}
         self._wake = asyncio.Event()
         self._draining = False
         self._on_finished = on_finished
+        self._handler: Handler | None = None
         self.fed_at = clock.monotonic()  # the watchdog looks at this
 
     @property
     def in_work(self) -> list[str]:
         """Ids of the jobs that workers hold."""
         return list(self._in_work)
+
+    @property
+    def scopes_in_work(self) -> set[str]:
+        """Scopes of the jobs that workers hold."""
+        return {work.scope for work in self._in_work.values()}
+
+    def resize(self, *, concurrency: int, size: int) -> None:
+        """Work on more or fewer jobs at once; who is too many ends after the job at hand."""
+        surplus, self._concurrency, self._size = self._concurrency - concurrency, concurrency, max(1, size)
+        for _ in range(surplus):
+            self._ids.put_nowait(None)
+        if self._group is not None and self._handler is not None and not self._draining:
+            for _ in range(-surplus):
+                self._hire(self._group, self._handler)
+        self._wake.set()
+
+    def refresh(self) -> None:
+        """Forget what nobody has begun, and ask the store anew: the scopes are others now."""
+        kept = [self._ids.get_nowait() for _ in range(self._ids.qsize())]
+        for job_id in kept:
+            if job_id is None:
+                self._ids.put_nowait(None)
+            else:
+                self._handed.discard(job_id)
+        self._wake.set()
 
     def wake(self) -> None:
         """Say that there may be something to deliver."""
@@ -90,19 +121,28 @@ class EmbeddedQueue:
 
     async def run(self, handler: Handler) -> None:
         """Work until drained; cancelled, everything in progress is released first."""
-        self._ids = asyncio.Queue(self._ids.maxsize)
+        self._ids = asyncio.Queue()
         self._handed.clear()
+        self._handler, self._workers, self._hired = handler, 0, 0
         await self._store.reclaim()  # if an earlier run crashed, its leases would be held for ever
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._feed(), name="queue.feed")
-            for number in range(self._concurrency):
-                group.create_task(self._worker(handler), name=f"queue.worker-{number + 1}")
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                self._group.create_task(self._feed(), name="queue.feed")
+                for _ in range(self._concurrency):
+                    self._hire(self._group, handler)
+        finally:
+            self._group = None
+
+    def _hire(self, group: asyncio.TaskGroup, handler: Handler) -> None:
+        self._workers += 1
+        self._hired += 1
+        group.create_task(self._worker(handler), name=f"queue.worker-{self._hired}")
 
     async def _feed(self) -> None:
         while not self._draining:
             self._wake.clear()
             self.fed_at = self._clock.monotonic()
-            free = self._ids.maxsize - self._ids.qsize()
+            free = max(0, self._size - self._ids.qsize())
             ids = await self._store.ready(self._scopes, limit=free, without=self._handed) if free else []
             for job_id in ids:
                 self._handed.add(job_id)
@@ -111,8 +151,8 @@ class EmbeddedQueue:
             await self._rest(_IDLE_LOOK_S if due_s is None else min(_IDLE_LOOK_S, due_s + 0.01))
         while not self._ids.empty():  # what nobody has begun stays queued in the store
             self._handed.discard(self._ids.get_nowait() or "")
-        for _ in range(self._concurrency):
-            await self._ids.put(None)
+        for _ in range(self._workers):
+            self._ids.put_nowait(None)
 
     async def _rest(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -120,19 +160,22 @@ class EmbeddedQueue:
                 await self._wake.wait()
 
     async def _worker(self, handler: Handler) -> None:
-        while (job_id := await self._ids.get()) is not None:
-            try:
-                if self._draining:
-                    continue
-                lease = await through(self._store.begin(job_id), self._give_back)
-                if isinstance(lease, Skip):
-                    _log.debug("job.skipped", job=job_id, reason=lease.reason)
-                else:
-                    faultpoints.reach("job.begun")
-                    await self._work(handler, lease)
-            finally:
-                self._handed.discard(job_id)
-                self._wake.set()
+        try:
+            while (job_id := await self._ids.get()) is not None:
+                try:
+                    if self._draining:
+                        continue
+                    lease = await through(self._store.begin(job_id), self._give_back)
+                    if isinstance(lease, Skip):
+                        _log.debug("job.skipped", job=job_id, reason=lease.reason)
+                    else:
+                        faultpoints.reach("job.begun")
+                        await self._work(handler, lease)
+                finally:
+                    self._handed.discard(job_id)
+                    self._wake.set()
+        finally:
+            self._workers -= 1
 
     async def _give_back(self, lease: Lease | Skip) -> None:
         """The worker was stopped while the store was giving it this lease."""
@@ -143,7 +186,7 @@ class EmbeddedQueue:
         """Run the handler in a task of its own, so that a command can end it without ending the worker."""
         task = asyncio.ensure_future(handler(lease))  # noqa: TID251 - awaited right below
         task.set_name(f"job {lease.job.id}")
-        work = self._in_work[lease.job.id] = _InWork(task)
+        work = self._in_work[lease.job.id] = _InWork(task, lease.job.scope)
         stopped: asyncio.CancelledError | None = None
         while not task.done():
             try:

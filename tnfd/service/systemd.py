@@ -150,12 +150,12 @@ def sandbox_drop_in(target: Target, config: Config, program: Program) -> str:
         # The unit alone lets it write to all of its home; from here on only to what is named.
         lines.append("ReadWritePaths=")
         hiding = dict.fromkeys([Path("/home"), Path("/root"), home])
-        shown = [path for path in hiding if not any(path != one and path.is_relative_to(one) for one in hiding)]
+        shown = [
+            path for path in hiding if not any(path != one and path.is_relative_to(one) for one in hiding)
+        ]
         lines += [f"TemporaryFileSystem={quoted_path(path)}:ro" for path in shown]
     lines += [_rule(path, home, "BindPaths", "ReadWritePaths") for path in sandbox.written]
-    lines += [
-        f"BindReadOnlyPaths=-{quoted_path(path)}" for path in sandbox.read if is_hidden(path, home)
-    ]
+    lines += [f"BindReadOnlyPaths=-{quoted_path(path)}" for path in sandbox.read if is_hidden(path, home)]
     lines += _for_engines(sandbox)
     return "\n".join(lines) + "\n"
 
