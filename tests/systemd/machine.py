@@ -110,17 +110,26 @@ def _tool(name: str, path: str, *packages: str) -> tuple[Path, Path | None]:
     if not (unpacked / path).exists():
         debs = HOME / "debs"
         debs.mkdir(exist_ok=True)
-        _run("apt-get", "download", *packages, limit_s=_DOWNLOAD_S, cwd=debs)
+        try:
+            _run("apt-get", "download", *packages, limit_s=_DOWNLOAD_S, cwd=debs)
+        except Unavailable:  # the lists may be missing, as in most containers, or name what is gone by now
+            _run("apt-get", "update", limit_s=_DOWNLOAD_S)
+            _run("apt-get", "download", *packages, limit_s=_DOWNLOAD_S, cwd=debs)
         for deb in debs.glob("*.deb"):
             _run("dpkg", "-x", deb, unpacked, limit_s=_DOWNLOAD_S)
             deb.unlink()
     return unpacked / path, unpacked
 
 
-def _nspawn() -> Path:
-    # It must be of the very version of the host's libsystemd-shared.
-    version = _run("dpkg-query", "-W", "-f", "${Version}", "systemd", limit_s=10).strip()
-    return _tool("systemd-nspawn", "usr/bin/systemd-nspawn", f"systemd-container={version}")[0]
+def _nspawn() -> tuple[Path, dict[str, str]]:
+    """systemd-nspawn, and the environment that it needs: its library is of the very same version."""
+    path, unpacked = _tool(
+        "systemd-nspawn", "usr/bin/systemd-nspawn", "systemd-container", "libsystemd-shared"
+    )
+    if unpacked is None:
+        return path, {}
+    folders = [str(folder) for folder in unpacked.glob("usr/lib/*/systemd")]
+    return path, {"LD_LIBRARY_PATH": ":".join([*folders, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])}
 
 
 def build(suite: str) -> Path:
@@ -208,7 +217,7 @@ class Program:
 
 def _copy_libraries(binary: Path, root: Path, into: Path) -> None:
     """Copy the shared libraries of Python and its modules that the root does not have."""
-    modules = Path(sysconfig.get_path("platstdlib"), "lib-dynload").glob("*.so")
+    modules = Path(sysconfig.get_config_var("DESTSHARED")).glob("*.so")
     have = {
         path.name for folder in ("usr/lib", "lib") for path in Path(root, folder).glob("*-linux-gnu/*.so*")
     }
@@ -282,7 +291,8 @@ def booted(suite: str, binds: Sequence[tuple[Path, str]] = ()) -> Iterator[Machi
     Raises:
         Unavailable: it cannot be built or booted here.
     """
-    root, nspawn = build(suite), _nspawn()
+    root = build(suite)
+    nspawn, env = _nspawn()
     running = HOME / f"run-{suite}-{os.getpid()}"
     shutil.rmtree(running, ignore_errors=True)
     running.mkdir(mode=_READABLE)
@@ -299,7 +309,7 @@ def booted(suite: str, binds: Sequence[tuple[Path, str]] = ()) -> Iterator[Machi
                 *options,
             ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            env={**os.environ, **env, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )  # fmt: skip
     machine = Machine(suite, 0, process, console)
     try:
@@ -326,7 +336,8 @@ def _await_boot(machine: Machine, until: float) -> None:
             if state in ("running", "degraded"):
                 return
         time.sleep(0.1)
-    raise Unavailable(f"it does not boot within {_BOOT_S} s ({state or 'no answer'})")
+    said = machine.console.read_text(errors="replace").strip()[-600:]
+    raise Unavailable(f"it does not boot within {_BOOT_S} s ({state or 'no answer'}): {said}")
 
 
 def _power_off(machine: Machine) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from tnfd.cli.options import EXIT_FAILED, ConfigOption, complain, leave_with_problems, load_or_exit
+from tnfd.cli.options import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, ConfigOption, complain, leave_with_problems
 
 if TYPE_CHECKING:
     from tnfd.config import Config
+    from tnfd.errors import ConfigError
     from tnfd.daemon.process import Reread
 
 
@@ -32,16 +33,16 @@ def run(config: ConfigOption = None) -> None:
     import asyncio
 
     from tnfd import logs
-    from tnfd.config import require_runnable
+    from tnfd.config import load_config, require_runnable
     from tnfd.config.advice import warnings_of
     from tnfd.errors import ConfigError
 
-    loaded = load_or_exit(config)
     try:
+        loaded = load_config(config, os.environ)
         require_runnable(loaded)
         warnings = warnings_of(loaded, os.environ)
     except ConfigError as error:
-        leave_with_problems(error)
+        _leave(error)
     logs.configure(loaded.daemon.log_format, loaded.daemon.log_level, rotate=True)
     _warn(warnings)
 
@@ -53,6 +54,26 @@ def run(config: ConfigOption = None) -> None:
     except TooManyCrashes as error:
         complain(f"tnfd: {error}; the log above says why")
         raise typer.Exit(EXIT_FAILED) from None
+
+
+def _leave(error: ConfigError) -> NoReturn:
+    """Say what is wrong where it will be read: at the terminal, or as errors in the service's log."""
+    from tnfd.service.launchd import started_by_launchd
+    from tnfd.service.sandbox import advise
+
+    launchd = started_by_launchd(os.environ)
+    if not launchd and "JOURNAL_STREAM" not in os.environ:
+        leave_with_problems(error)
+    import structlog
+
+    from tnfd import logs
+
+    logs.configure("auto", "info", rotate=True)
+    hint = advise(error.problems, os.environ) or "correct it (tnfd config check), then start the service"
+    for problem in error.problems:
+        structlog.get_logger("tnfd.config").error("config.refused", reason=str(problem), hint=hint)
+    # launchd starts anew whatever leaves with another code, for ever.
+    raise typer.Exit(EXIT_OK if launchd else EXIT_CONFIG)
 
 
 def _rereader(config: Path | None) -> Reread:

@@ -241,11 +241,8 @@ def _load(config: Path | None, target: Target, *, places: bool = True) -> Config
     """As the service will read it; a mistake ends this with 78."""
     from tnfd.config import load_config, require_runnable
     from tnfd.errors import ConfigError
-    from tnfd.service.target import environ_of
 
-    environ = environ_of(target, os.environ)
-    if config is None and os.environ.get("TNFD_CONFIG"):
-        environ["TNFD_CONFIG"] = os.environ["TNFD_CONFIG"]
+    environ = _environ_of(target, config)
     try:
         loaded = load_config(config, environ, places=places)
         require_runnable(loaded)
@@ -254,13 +251,24 @@ def _load(config: Path | None, target: Target, *, places: bool = True) -> Config
     return loaded
 
 
+def _environ_of(target: Target, config: Path | None) -> dict[str, str]:
+    """What the service's configuration is read with; once set up with a file it stays with that file."""
+    from tnfd.service.files import config_named
+    from tnfd.service.target import environ_of
+
+    environ = environ_of(target, os.environ)
+    named = os.environ.get("TNFD_CONFIG") or config_named(target)
+    if config is None and named and os.path.lexists(named):
+        environ["TNFD_CONFIG"] = str(named)
+    return environ
+
+
 def _config_or_none(config: Path | None, target: Target) -> Config | None:
     from tnfd.config import load_config
     from tnfd.errors import ConfigError
-    from tnfd.service.target import environ_of
 
     try:
-        return load_config(config, environ_of(target, os.environ), places=False)
+        return load_config(config, _environ_of(target, config), places=False)
     except ConfigError:
         return None
 

@@ -36,6 +36,7 @@ from tnfd.ports.store import Finished
 from tnfd.rules.health import decide_stale
 from tnfd.rules.names import for_terminal, printable
 from tnfd.rules.status import moment
+from tnfd.service.sandbox import advise
 from tnfd.store.presence import lock_daemon
 from tnfd.supervise import Service, Supervisor, dump_tasks
 from tnfd.threads import FileThread
@@ -336,10 +337,9 @@ class _Daemon:
                 raise ConfigError(changes.refused)
         except ConfigError as error:
             self._refused = [str(problem) for problem in error.problems]
+            hint = advise(error.problems, self._environ) or "the former one holds; tnfd config check"
             for problem in self._refused:
-                _log.error(
-                    "config.refused", reason=problem, hint="the former configuration holds; tnfd config check"
-                )
+                _log.error("config.refused", reason=problem, hint=hint)
             return
         async with self._moving:
             await self._apply(changes, config)

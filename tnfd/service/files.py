@@ -6,7 +6,9 @@ A file without our mark is somebody else's: it is moved aside before one of ours
 from __future__ import annotations
 
 import contextlib
+import html
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable
@@ -62,6 +64,16 @@ def write_all(files: Iterable[File]) -> tuple[list[Path], list[Path]]:
         _write(file)
         written.append(file.path)
     return written, aside
+
+
+def config_named(target: Target) -> Path | None:
+    """The configuration file that the service was set up with, where that is not one that a search finds."""
+    text = _text(target.unit_file if target.mac else target.sandbox_file) or ""
+    if target.mac:
+        found = re.search(r"<key>TNFD_CONFIG</key>\s*<string>([^<]*)</string>", text)
+        return Path(html.unescape(found[1])) if found else None
+    found = re.search(r"^# configuration: (.+)$", text, re.MULTILINE)
+    return Path(found[1]) if found else None
 
 
 def differs(file: File) -> bool:

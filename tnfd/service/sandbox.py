@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tnfd.config import Config
+from tnfd.errors import Problem
 from tnfd.service.target import Target
 
 # What systemd's ProtectHome=tmpfs and PrivateTmp=yes put an empty folder over.
@@ -73,6 +74,14 @@ def is_hidden(path: Path, home: Path) -> bool:
 def outside_of(paths: Iterable[Path], sandbox: Sandbox) -> list[Path]:
     """Those that a service in this sandbox could not write to."""
     return [path for path in paths if not _inside(path, sandbox.written)]
+
+
+def advise(problems: Iterable[Problem], environ: Mapping[str, str]) -> str:
+    """What to do about folders that only this service cannot see; empty: nothing that it knows of."""
+    folders = any(problem.key.endswith((".path", ".output_dir", ".state_dir")) for problem in problems)
+    if "INVOCATION_ID" not in environ or not folders:
+        return ""
+    return "the service sees the folders of its last installation alone; run: tnfd service install"
 
 
 def program_here() -> Program:

@@ -144,6 +144,7 @@ def sandbox_drop_in(target: Target, config: Config, program: Program) -> str:
     sandbox = sandbox_of(config, program, target)
     lines = [f"# {MARK}, from the configuration, and anew each time.", "[Service]"]
     if config.file is not None and config.file != Path("/etc/tnfd/config.toml"):
+        lines.insert(1, f"# configuration: {config.file}")
         lines.append(f"Environment={quoted(f'TNFD_CONFIG={config.file}')}")
     home = target.owner.home
     if not target.system:
