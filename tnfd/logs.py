@@ -189,10 +189,12 @@ def _filter(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Mutab
 def configure(
     log_format: str, level: str, *, environ: Mapping[str, str] = os.environ, rotate: bool = False
 ) -> None:
-    """Set logging up, or set it up otherwise: ``log_format`` is auto, console or json; auto is console on a
-    terminal. ``rotate``: this process lives long, and the log is its own.
+    """Set logging up, or set it up otherwise.
+
+    ``log_format`` is auto, console or json; auto is console on a terminal. ``rotate``: this process lives
+    long, and the log is its own.
     """
-    global _least  # noqa: PLW0603 - as structlog's own configuration is
+    global _least
     # Started without a stderr there is none: Python then has None there.
     stream: TextIO = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
     journal = _is_journal(stream, environ)

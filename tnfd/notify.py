@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 
 class Notifier:
-    """Sends states to ``$NOTIFY_SOCKET``. ``watchdog_s``: a sign of life is expected this often; None: never."""
+    """Sends states to ``$NOTIFY_SOCKET``. ``watchdog_s``: a sign of life is expected so often; None: none."""
 
     def __init__(self, address: str, watchdog_s: float | None) -> None:
         self._address = address
@@ -44,6 +44,6 @@ class Notifier:
             line.sendto(text.encode("utf-8", "backslashreplace"), address)
 
     def reloading(self) -> None:
-        """Say that the configuration is being read; READY=1 ends it. systemd 253 and newer match the moment."""
+        """Say that the configuration is being read; READY=1 ends it. The moment is for systemd 253."""
         moment_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self.send(RELOADING=1, MONOTONIC_USEC=moment_us)

@@ -1,4 +1,4 @@
-"""SIGHUP on the real daemon: the new configuration holds, work in progress goes on, a bad one changes nothing."""
+"""SIGHUP on the real daemon: the new configuration holds, work in progress goes on, a bad one is refused."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_formats_hold_for_files_seen_afterwards(site: Site, server: ApiSer
 async def test_work_in_progress_is_neither_lost_nor_restarted(
     site: Site, server: ApiServer, gate: Gate
 ) -> None:
-    """Everything about it changes meanwhile: its inbox is dropped, its engine is another one, workers shrink."""
+    """Everything about it changes meanwhile: its inbox is dropped, its engine is another, workers shrink."""
     server.script(HELD)
     other = site.base / "other"
     other.mkdir()

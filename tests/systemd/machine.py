@@ -1,9 +1,9 @@
-"""A machine with a real systemd for the tests: Debian's packages unpacked into a folder, booted in a container.
+"""A machine with a real systemd for the tests: Debian's packages unpacked, booted in a container.
 
-Needs Linux, root, dpkg and apt, and a mirror that answers once. Nothing on the host is installed or changed: all of
-it lies below ``$TNFD_SYSTEMD_HOME`` (/var/tmp/tnfd-systemd). The container has a network of its own with nothing
-in it but loopback, and is thrown away when it is powered off. Inside, tnfd runs from this checkout and with the
-Python that the tests run with: see ``Program``.
+Needs Linux, root, dpkg and apt, and a mirror that answers once. Nothing on the host is installed or
+changed: all of it lies below ``$TNFD_SYSTEMD_HOME`` (/var/tmp/tnfd-systemd). The container has a network of
+its own with nothing in it but loopback, and is thrown away when it is powered off. Inside, tnfd runs from
+this checkout and with the Python that the tests run with: see ``Program``.
 
     python -m tests.systemd.machine build [SUITE...]   trixie (systemd 257), bookworm (systemd 252)
     python -m tests.systemd.machine clean
@@ -29,7 +29,7 @@ from pathlib import Path
 
 SUITES = {"trixie": 257, "bookworm": 252}
 CHECKOUT = Path(__file__).resolve().parents[2]
-HOME = Path(os.environ.get("TNFD_SYSTEMD_HOME", "/var/tmp/tnfd-systemd"))  # noqa: S108 - root's, made 0755
+HOME = Path(os.environ.get("TNFD_SYSTEMD_HOME", "/var/tmp/tnfd-systemd"))
 INSIDE = "/opt/tnfd"  # where tnfd, its libraries and its Python lie inside
 _PACKAGES = ("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -169,9 +169,9 @@ def build(suite: str) -> Path:
 class Program:
     """tnfd as it lies inside the machine, in a folder that every user may read.
 
-    Nothing is installed there. The interpreter's program and library are copied, its modules, the libraries of
-    this virtual environment and the checkout are bound read-only; shared libraries that the root lacks are
-    copied beside them. Paths of this machine (a home that nobody else may enter) do not show.
+    Nothing is installed there. The interpreter's program and library are copied, its modules, the libraries
+    of this virtual environment are bound read-only, the package is copied; shared libraries that the root
+    lacks are copied beside them. Paths of this machine (a home that nobody else may enter) do not show.
     """
 
     folder: Path
@@ -187,16 +187,18 @@ class Program:
             python / "bin",
             python / "lib" / version,
             venv / "bin",
-            folder / "src",
             folder / "packages",
         ):
             part.mkdir(mode=_READABLE, parents=True)
+        # A copy: the checkout may be edited meanwhile.
+        shutil.copytree(CHECKOUT / "tnfd", folder / "src" / "tnfd")
         binary = Path(sys.executable).resolve()
         shutil.copy2(binary, python / "bin" / version)
         _copy_libraries(binary, root, python / "lib")
         (venv / "bin" / "python3").symlink_to(f"{INSIDE}/python/bin/{version}")
         (venv / "pyvenv.cfg").write_text(
-            f"home = {INSIDE}/python/bin\ninclude-system-site-packages = false\nversion = {platform.python_version()}\n"
+            f"home = {INSIDE}/python/bin\ninclude-system-site-packages = false\n"
+            f"version = {platform.python_version()}\n"
         )
         site = venv / "lib" / version / "site-packages"
         site.mkdir(mode=_READABLE, parents=True)
@@ -210,7 +212,6 @@ class Program:
             (folder, INSIDE),
             (Path(sysconfig.get_path("stdlib")), f"{INSIDE}/python/lib/{version}"),
             (Path(sysconfig.get_path("platlib")), f"{INSIDE}/packages"),
-            (CHECKOUT, f"{INSIDE}/src"),
         ]
         return cls(folder, tuple(binds))
 
@@ -304,8 +305,9 @@ def booted(suite: str, binds: Sequence[tuple[Path, str]] = ()) -> Iterator[Machi
     with console.open("wb") as log:
         process = subprocess.Popen(
             [
-                nspawn, "-q", "-D", root, "--volatile=overlay", "--boot", f"--machine=tnfd-{suite}-{os.getpid()}",
-                "--register=no", "--keep-unit", "--private-network", "--link-journal=no", "--console=pipe",
+                nspawn, "-q", "-D", root, "--volatile=overlay", "--boot",
+                f"--machine=tnfd-{suite}-{os.getpid()}", "--register=no", "--keep-unit",
+                "--private-network", "--link-journal=no", "--console=pipe",
                 *options,
             ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,

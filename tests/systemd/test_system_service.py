@@ -1,4 +1,4 @@
-"""The system's service in a user's name, on a real systemd: set up, work, reload, crash, hang, stop, mistakes."""
+"""The system's service in a user's name: set up, work, reload, crash, hang, stop, mistakes."""
 
 from __future__ import annotations
 

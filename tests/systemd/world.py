@@ -1,4 +1,4 @@
-"""What the tests find inside the machine: users, folders, a server that speaks the API; and how they look at it."""
+"""What the tests find inside: users, folders, a server that speaks the API; and how they look at it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class World:
         """Make the users and start the server."""
         self.machine.sh(
             "useradd -m alice; useradd -m bob; mkdir /etc/tnfd; chmod 0700 /home/alice /home/bob;"
-            " for name in alice bob; do su $name -c 'mkdir -p ~/Recordings ~/.ssh; echo secret > ~/.ssh/id'; done"
+            " for name in alice bob; do su $name -c 'mkdir -p ~/Recordings ~/.ssh; echo secret > ~/.ssh/id';"
+            " done"
         )
         self.machine.sh(
             f"systemd-run -q --unit=api {INSIDE}/venv/bin/python3 -m tnfd.testing.api_server --port 8123"
@@ -159,7 +160,8 @@ class World:
 
     def typed(self, command: str, answers: str, *, user: str = "") -> Any:
         """Run a command at a terminal where somebody types."""
-        script = f"(sleep 2; printf '%s\\n' {shlex.quote(answers)}; sleep 1) | script -qec {shlex.quote(command)} /dev/null"
+        typing = f"(sleep 2; printf '%s\\n' {shlex.quote(answers)}; sleep 1)"
+        script = f"{typing} | script -qec {shlex.quote(command)} /dev/null"
         return self.machine.run("/bin/sh", "-c", script, user=user, check=False, limit_s=240)
 
 

@@ -14,8 +14,8 @@ from tnfd.cli.options import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, ConfigOption, co
 
 if TYPE_CHECKING:
     from tnfd.config import Config
-    from tnfd.errors import ConfigError
     from tnfd.daemon.process import Reread
+    from tnfd.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:

@@ -304,8 +304,8 @@ def _ask_for_key(config: Config, target: Target) -> None:
     from_shell = os.environ.get("OPENAI_API_KEY", "")
     if not at_a_terminal():
         complain(
-            f"No key is kept for the engine {engine.name}, and a service does not see $OPENAI_API_KEY. Write it"
-            f" to {target.key_file} (mode 0600), then run this again."
+            f"No key is kept for the engine {engine.name}, and a service does not see $OPENAI_API_KEY."
+            f" Write it to {target.key_file} (mode 0600), then run this again."
         )
         return
     if from_shell and typer.confirm("Keep the key of $OPENAI_API_KEY for the service?", default=True):

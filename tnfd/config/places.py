@@ -148,7 +148,7 @@ def _folder_complaint(path: Path) -> str | None:
 
 
 def folders(config: Config, watched: Collection[Path] = ()) -> Iterator[Finding]:
-    """Inboxes that are missing or not readable; files where folders should be. ``watched`` are not looked at."""
+    """Inboxes that are missing or not readable; files where folders should be. None that is ``watched``."""
     for index, inbox in enumerate(config.inboxes):
         if inbox.path in watched:
             continue

@@ -1,7 +1,8 @@
 """The daemon's pulse: what the service manager hears, and the figures in it.
 
-Says READY, STATUS, WATCHDOG, RELOADING, STOPPING and EXTEND_TIMEOUT; asks the database for a sign of life. A sign
-of life goes out only while every part has moved lately, so that a manager restarts a daemon that merely exists.
+Says READY, STATUS, WATCHDOG, RELOADING, STOPPING and EXTEND_TIMEOUT; asks the database for a sign of life.
+A sign of life goes out only while every part has moved lately, so that a manager restarts a daemon that
+merely exists.
 """
 
 from __future__ import annotations

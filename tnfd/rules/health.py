@@ -13,8 +13,8 @@ def decide_stale(
     """Name the parts that have not moved for a while.
 
     ``inboxes``: name, whether it is lost (a restart would not bring it back), and its last sign of life;
-    ``fed_at``: when the dispatcher last asked for work; ``stored_at``: when the database last answered; all in
-    monotonic seconds. While it stops, watchers and dispatcher have ended; only the database is judged.
+    ``fed_at``: when the dispatcher last asked for work; ``stored_at``: when the database last answered; all
+    in monotonic seconds. While it stops, watchers and dispatcher have ended; only the database is judged.
     """
     stale = []
     if not stopping:

@@ -129,7 +129,7 @@ class Launchd:
         self.name = f"{self.domain}/{LABEL}"
 
     def state(self) -> str:
-        """ "running", or why not: "" without launchctl; "offline" without a session of that user."""
+        """Return "running", or why not: "" without launchctl; "offline" without a session of that user."""
         told = self.tell("print", self.domain)
         return "" if told.code == 127 else "running" if told.code == 0 else "offline"
 
@@ -138,7 +138,7 @@ class Launchd:
         return _run(["launchctl", *words], self._environ, _SLOW_S)
 
     def known(self) -> Known:
-        """What it knows of the service (launchctl print is for people; three of its lines are all we take)."""
+        """What it knows of the service (launchctl print is for people; three lines are all we take)."""
         return parse_print(self.tell("print", self.name))
 
     def log_command(self, *, follow: bool, lines: int) -> list[str]:

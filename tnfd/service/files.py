@@ -1,6 +1,7 @@
 """The files of a service: which, with what in them; writing those that differ, removing those that are ours.
 
-A file without our mark is somebody else's: it is moved aside before one of ours takes its place, and never removed.
+A file without our mark is somebody else's: it is moved aside before one of ours takes its place, and never
+removed.
 """
 
 from __future__ import annotations

@@ -126,9 +126,9 @@ def _why_not(target: Target, manager: Systemd, exit_code: int | None, text: str,
         return f"it does not start: a mistake in the configuration; {log} names it"
     if exit_code in (217, 226):
         return (
-            f"it does not start: this system cannot build the sandbox (exit {exit_code}). User namespaces may be"
-            " switched off: tnfd doctor. The system's service needs none: sudo tnfd service install --system"
-            f" --run-as {target.owner.name}"
+            f"it does not start: this system cannot build the sandbox (exit {exit_code}). User namespaces may"
+            " be switched off: tnfd doctor. The system's service needs none: sudo tnfd service install"
+            f" --system --run-as {target.owner.name}"
         )
     said = text.strip().splitlines()[:1]
     return f"it does not start ({result or 'failed'}{': ' + said[0] if said else ''}); {log} says why"

@@ -1,7 +1,7 @@
 """The property list for launchd (macOS), made with plistlib from the same facts as the units.
 
-Checked for its keys and types on Linux; see launchd.plist(5). launchd has no exit code after which it leaves a
-job alone, so ``run`` leaves with 0 after a mistake in the configuration when launchd started it.
+Checked for its keys and types on Linux; see launchd.plist(5). launchd has no exit code after which it
+leaves a job alone, so ``run`` leaves with 0 after a mistake in the configuration when launchd started it.
 """
 
 from __future__ import annotations

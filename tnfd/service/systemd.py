@@ -1,7 +1,7 @@
 """The units for systemd 252 and newer, as text: a user's own, the system's template, and the drop-ins.
 
-Every directive was watched on a real systemd (tests/systemd). ``packaging/systemd`` holds what this renders for
-an installation in the usual place.
+Every directive was watched on a real systemd (tests/systemd). ``packaging/systemd`` holds what this renders
+for an installation in the usual place.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ MemoryMax=2G
 TasksMax=256
 """
 
-# Left out on purpose: MemoryDenyWriteExecute (breaks whisper), ProcSubset=pid (hides the inotify limits and the
-# memory from tnfd doctor). seccomp is allowed: the children that decode take away more from themselves.
+# Left out on purpose: MemoryDenyWriteExecute (breaks whisper), ProcSubset=pid (hides the inotify limits and
+# the memory from tnfd doctor). seccomp is allowed: the children that decode take away more from themselves.
 _WALLS = """
 # What is not named here or in sandbox.conf beside this is hidden or read-only for it.
 NoNewPrivileges=yes
@@ -107,7 +107,8 @@ def user_unit(command: Iterable[str]) -> str:
         description="Transcribes the recordings dropped into folders (tnfd)",
         order="",
         identity="",
-        # ProtectHome=tmpfs would hide the socket that READY=1 goes to, ProtectKernelLogs is not to be had here.
+        # ProtectHome=tmpfs would hide the socket that READY=1 goes to, ProtectKernelLogs is not to be had
+        # here.
         home="ProtectHome=read-only\nReadWritePaths=%h\n",
         kernel_logs="",
         ipc="",
@@ -172,8 +173,8 @@ def _for_engines(sandbox: Sandbox) -> list[str]:
         lines += [
             "# A model in memory, and a graphics card if there is one.",
             "MemoryMax=75%", "TasksMax=1024", "PrivateDevices=no", "DeviceAllow=char-nvidia rw",
-            "DeviceAllow=char-nvidia-uvm rw", "DeviceAllow=char-nvidia-frontend rw", "DeviceAllow=char-drm rw",
-            "DeviceAllow=char-kfd rw", "SystemCallFilter=sched_setaffinity",
+            "DeviceAllow=char-nvidia-uvm rw", "DeviceAllow=char-nvidia-frontend rw",
+            "DeviceAllow=char-drm rw", "DeviceAllow=char-kfd rw", "SystemCallFilter=sched_setaffinity",
         ]  # fmt: skip
     if sandbox.local_only:
         lines += ["# [privacy] local_only", "IPAddressDeny=any", "IPAddressAllow=localhost link-local"]

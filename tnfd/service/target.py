@@ -118,7 +118,7 @@ def system_target(name: str) -> Target:
 
 
 def environ_of(target: Target, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the configuration is read with, as the service will read it: its user's home, none of our variables.
+    """What the service will read its configuration with: its user's home, none of our variables.
 
     A service does not see the variables of the terminal that installs it.
     """
