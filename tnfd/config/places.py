@@ -5,9 +5,11 @@ The only module of the configuration that looks at folders and key files. Create
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import stat
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -141,7 +143,12 @@ def _folder_complaint(path: Path) -> str | None:
         return f"the folder does not exist: {path}; create it, or correct the path"
     except NotADirectoryError:
         return f"expected a folder, found something else: {path}"
-    except PermissionError:
+    except PermissionError as error:
+        if sys.platform == "darwin" and error.errno == errno.EPERM:  # TCC; permissions would be EACCES
+            program = os.path.realpath(sys.executable)
+            return (
+                f"macOS keeps tnfd out of {path}: allow {program} under Privacy & Security, Full Disk Access"
+            )
         return f"the folder cannot be read by this user: {path}"
     except OSError as error:
         return f"the folder cannot be opened: {path}: {error.strerror}"
