@@ -26,6 +26,7 @@ from tnfd.model import (
 )
 from tnfd.pipeline.files import FileThreads, check_settled, open_settled
 from tnfd.pipeline.gate import Gate, MustWait
+from tnfd.pipeline.room import Room
 from tnfd.ports.engine import Engine, EngineChunk, Engines, Hints
 from tnfd.ports.media import Media, PrepareRequest, Probed
 from tnfd.ports.progress import Progress, Stage, Unheard
@@ -43,7 +44,7 @@ _Prepared = tuple[list[Cut], MediaInfo | None, int]  # the plan, what was probed
 
 
 class Transcriber:
-    """Makes transcripts. ``workers`` bounds the files whose requests are being sent at once."""
+    """Makes transcripts. ``room`` bounds the files whose requests are being sent at once."""
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class Transcriber:
         files: FileThreads,
         scratch: Path,
         *,
-        workers: int,
+        room: Room,
         progress: Progress | None = None,
     ) -> None:
         self._store = store
@@ -63,7 +64,7 @@ class Transcriber:
         self._engines = engines
         self._files = files
         self._scratch = scratch
-        self._workers = asyncio.Semaphore(workers)
+        self._room = room
         self._progress = progress or Unheard()
         self.sending = 0  # files at this stage
 
@@ -89,7 +90,7 @@ class Transcriber:
         cuts, media, samples = await beside(self._prepared(lease, engine), _warm(engine))
         self._progress.measured(lease.job.id, samples / SAMPLE_RATE_HZ)
         self._waits(lease, len(lease.transcription.results), len(cuts))
-        async with self._workers:
+        async with self._room:
             self.sending += 1
             try:
                 if not lease.transcription.results:  # nothing is paid for a file that is another by now

@@ -1,0 +1,49 @@
+"""Places for files whose requests are being sent: a semaphore whose width can change while it is used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+
+
+class Room:
+    """``async with room:`` waits for a place; first come, first served. One event loop."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._inside = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def resize(self, size: int) -> None:
+        """Have this many places from now on; nobody is turned out."""
+        self._size = size
+        self._admit()
+
+    async def __aenter__(self) -> None:
+        if self._inside < self._size and not self._waiting:
+            self._inside += 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # the place came at the same moment: pass it on
+                self._inside -= 1
+            else:
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(place)
+            self._admit()
+            raise
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._inside -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._inside < self._size:
+            place = self._waiting.popleft()
+            if not place.done():
+                self._inside += 1
+                place.set_result(None)
