@@ -18,6 +18,7 @@ Foreign exceptions are translated into these at the edge of the adapter that met
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -233,7 +234,7 @@ class Problem:
 class ConfigError(TnfdError):
     """The configuration has mistakes: all of them, at once."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in problems))
 

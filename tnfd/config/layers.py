@@ -91,6 +91,17 @@ def read_document(file: Path | None) -> Document:
     return parse_document(content, file)
 
 
+def read_beginning(file: Path | None, line: int | None) -> Document:
+    """Read a file that is not TOML as far as it is: up to the line where that shows."""
+    if file is None or line is None:
+        return Document(file)
+    try:
+        content = b"\n".join(file.read_bytes().split(b"\n")[: line - 1])
+        return parse_document(content, file)
+    except (OSError, ConfigError):
+        return Document(file)
+
+
 def parse_document(content: bytes, file: Path) -> Document:
     """Parse what stands (or shall stand) in ``file``.
 

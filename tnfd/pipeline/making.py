@@ -22,6 +22,7 @@ from tnfd.errors import Fate, Fault
 from tnfd.model import SAMPLE_RATE_HZ, ChunkResult, Cut, Encoding, EngineChoice, MediaInfo
 from tnfd.pipeline.files import FileThreads, check_settled, open_settled
 from tnfd.pipeline.gate import Gate
+from tnfd.pipeline.room import Room
 from tnfd.ports.engine import Engine, EngineChunk, Engines, Hints
 from tnfd.ports.media import Media, PrepareRequest, Probed
 from tnfd.ports.progress import Progress, Stage
@@ -60,7 +61,7 @@ class Rooms:
     engines: Engines
     files: FileThreads
     progress: Progress
-    workers: asyncio.Semaphore  # files whose requests are being sent at once
+    workers: Room  # files whose requests are being sent at once
     lessons: Lessons
 
 

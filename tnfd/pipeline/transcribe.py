@@ -19,6 +19,7 @@ from tnfd.model import SAMPLE_RATE_HZ, Cut, EngineChoice, Gap, Transcript, Waiti
 from tnfd.pipeline.files import FileThreads
 from tnfd.pipeline.gate import Gate, MustWait
 from tnfd.pipeline.making import SHORTEST_S, Lessons, Made, Making, Rooms
+from tnfd.pipeline.room import Room
 from tnfd.ports.engine import Engine, Engines
 from tnfd.ports.media import Media
 from tnfd.ports.progress import Progress, Unheard
@@ -30,7 +31,7 @@ from tnfd.through import beside
 
 
 class Transcriber:
-    """Makes transcripts. ``workers`` bounds the files whose requests are being sent at once.
+    """Makes transcripts. ``room`` bounds the files whose requests are being sent at once.
 
     A job that has failed ``max_attempts`` - 1 times has its last chance: what then still fails becomes a gap,
     if anything else of the recording was answered.
@@ -45,16 +46,15 @@ class Transcriber:
         files: FileThreads,
         scratch: Path,
         *,
-        workers: int,
+        room: Room,
         max_attempts: int = 1,
         progress: Progress | None = None,
     ) -> None:
         self._store = store
         self._gate = gate
         self._scratch = scratch
-        self._max_attempts = max_attempts
-        places = asyncio.Semaphore(workers)
-        self._rooms = Rooms(store, gate, media, engines, files, progress or Unheard(), places, Lessons())
+        self.max_attempts = max_attempts
+        self._rooms = Rooms(store, gate, media, engines, files, progress or Unheard(), room, Lessons())
         self._making: dict[str, Making] = {}
         self._answers: dict[str, int] = {}
         self._drain: Callable[[Making], None] | None = None
@@ -95,7 +95,7 @@ class Transcriber:
             await self._gate.expect(engine, job=lease.job.id, inbox=lease.job.inbox)
         making = self._making[lease.job.id] = Making(
             self._rooms, lease, engine, choice, self._folder(lease),
-            last_chance=lease.job.failures + 1 >= self._max_attempts,
+            last_chance=lease.job.failures + 1 >= self.max_attempts,
         )  # fmt: skip
         if self._drain is not None:
             self._drain(making)

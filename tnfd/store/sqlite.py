@@ -42,6 +42,7 @@ from tnfd.store.sqlerror import translate
 from tnfd.store.writer import Writer
 
 T = TypeVar("T")
+_STUCK_S = 60.0
 
 
 class SqliteStore:
@@ -58,9 +59,9 @@ class SqliteStore:
         self._clock = clock
         self._owner = owner
         self._process = (pid, kind)
-        self._budget = budget
+        self.budget = budget
         self._presence = Presence(state_dir)
-        self._writer = Writer(partial(database.open_database, self._path))
+        self._writer = Writer(partial(database.open_database, self._path), clock)
         self.after = AfterRows(self._writer.run, self._read, self._now)
         self._readers = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="tnfd-read")
         self._reading: sqlite3.Connection | None = None
@@ -81,6 +82,16 @@ class SqliteStore:
             await self._close()
             raise
         return self
+
+    async def ping(self) -> None:
+        """Return once the database has answered a question; and see that its writer is not stuck.
+
+        Raises:
+            TimeoutError: the writer has been at one commit for minutes, and not because the disk is full.
+        """
+        await self._read(lambda c: c.execute("SELECT max(id) FROM control").fetchone())
+        if self._writer.stuck_s(self._clock.monotonic()) > _STUCK_S:
+            raise TimeoutError
 
     def hurry(self) -> None:
         """Stop waiting for a full disk or a busy database: the process ends."""
@@ -423,12 +434,12 @@ class SqliteStore:
     async def reserve(self, ask: Ask) -> Granted | Refused:
         """See ``ports.ledger.Ledger``."""
         return await self._writer.run(
-            lambda c: ledger.reserve(c, ask, self._owner, self._budget, self._clock.now())
+            lambda c: ledger.reserve(c, ask, self._owner, self.budget, self._clock.now())
         )
 
     async def refusal(self, ask: Ask) -> Refused | None:
         """See ``ports.ledger.Ledger``."""
-        return await self._read(lambda c: ledger.refusal(c, ask, self._budget, self._clock.now()))
+        return await self._read(lambda c: ledger.refusal(c, ask, self.budget, self._clock.now()))
 
     async def close(
         self, reservation: int, *, cost_usd: float, fault: Fault | None, stated: Stated | None = None
