@@ -28,7 +28,7 @@ StartLimitBurst=5
 Type=notify
 NotifyAccess=main
 {identity}ExecStart={command} run
-ExecReload=/bin/kill -HUP $MAINPID
+ExecReload=/bin/sh -c "kill -HUP $$MAINPID"
 Restart=on-failure
 RestartSec=5s
 # A mistake in the configuration stays one until somebody corrects it.
@@ -67,7 +67,6 @@ PrivateTmp=yes
 PrivateDevices=yes
 DevicePolicy=closed
 PrivateUsers=yes
-PrivateIPC=yes
 ProtectHostname=yes
 ProtectClock=yes
 ProtectKernelTunables=yes
@@ -108,7 +107,7 @@ def user_unit(command: Iterable[str]) -> str:
         order="",
         identity="",
         # ProtectHome=tmpfs would hide the socket that READY=1 goes to, ProtectKernelLogs is not to be had
-        # here.
+        # here, and with PrivateIPC a reload fails (226).
         home="ProtectHome=read-only\nReadWritePaths=%h\n",
         kernel_logs="",
         ipc="",
@@ -127,7 +126,7 @@ def system_unit(command: Iterable[str]) -> str:
         identity=_SYSTEM_IDENTITY,
         home="ProtectHome=tmpfs\n",
         kernel_logs="ProtectKernelLogs=yes\n",
-        ipc="RemoveIPC=yes\n",
+        ipc="RemoveIPC=yes\nPrivateIPC=yes\n",
         wanted_by="multi-user.target",
     )
 
