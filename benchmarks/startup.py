@@ -1,4 +1,4 @@
-"""How long the short commands take, beside a Python that does nothing; how soon the daemon is ready, and gone.
+"""How long the short commands take, beside a Python that does nothing; how soon the daemon is up, and gone.
 
 The daemon has 10 inboxes and 1,000 files that it knows; "ready" is the READY=1 that a service manager waits
 for.

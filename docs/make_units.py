@@ -1,7 +1,6 @@
-"""Writes packaging/systemd and packaging/launchd from the code: what `tnfd service install` renders, for the usual
-place of the program.
+"""Writes packaging/systemd and packaging/launchd: what the code renders, for the usual place of the program.
 
-    python docs/make_units.py
+python -m docs.make_units
 """
 
 from __future__ import annotations
