@@ -149,7 +149,8 @@ def sandbox_drop_in(target: Target, config: Config, program: Program) -> str:
     home = target.owner.home
     if not target.system:
         # The unit alone lets it write to all of its home; from here on only to what is named.
-        lines.append("ReadWritePaths=")
+        # Of two rules for one path systemd keeps one: ProtectHome=read-only would win, and show all homes.
+        lines += ["ReadWritePaths=", "ProtectHome=no"]
         hiding = dict.fromkeys([Path("/home"), Path("/root"), home])
         shown = [
             path for path in hiding if not any(path != one and path.is_relative_to(one) for one in hiding)
