@@ -1,4 +1,4 @@
-"""What the doctor says of the service, the limits of file events, the sandbox and macOS's privacy protection."""
+"""What the doctor says of the service, the limits of file events, the sandbox and macOS's privacy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``tnfd service`` as a command: what it writes, prints and tells the manager (a program of the test's own)."""
+"""``tnfd service`` as a command: what it writes, prints and tells systemctl (one of the test's own)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ case $1 in
 is-system-running) echo "$STATE"; [ "$STATE" = running ];;
 show) cat "$SHOWN";;
 start|restart) [ "${FAILS:-}" ] && { cp "$FAILS" "$SHOWN"; exit 1; }
-  printf 'ActiveState=active\\nSubState=running\\nMainPID=42\\nStatusText=0 of 5 workers busy\\nUnitFileState=enabled\\n' > "$SHOWN";;
+  printf '%s\\n' ActiveState=active MainPID=42 'StatusText=0 of 5 workers busy' UnitFileState=enabled \\
+    > "$SHOWN";;
 disable) printf 'ActiveState=inactive\\n' > "$SHOWN";;
 esac
 """

@@ -20,7 +20,6 @@ _HEAD = """\
 # {mark}. Your own settings survive there: systemctl {user}edit {unit}
 [Unit]
 Description={description}
-Documentation=https://github.com/tnfd/tnfd
 {order}StartLimitIntervalSec=10min
 StartLimitBurst=5
 
