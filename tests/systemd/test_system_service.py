@@ -107,12 +107,15 @@ def test_the_sandbox_holds_from_inside(world: World) -> None:
         told = world.within(UNIT, script)
         return str(told.stdout + told.stderr)
 
+    alice = "setpriv --reuid alice --regid alice --clear-groups"
     assert inside("ls /home").split() == ["alice"]
     assert inside("ls -A /home/alice").split() == ["Recordings"]
     assert "secret" not in inside("cat /home/alice/.ssh/id /home/bob/.ssh/id /root/.ssh/id")
     for place in ("/etc", "/usr", "/var", "/home", "/home/alice", "/opt", "/var/lib", "/srv", "/boot"):
-        told = inside(f"test -d {place} || exit 0; touch {place}/written && echo WRITTEN")
-        assert "WRITTEN" not in told, place
+        told = inside(f"test -d {place} || exit 0; {alice} touch {place}/written && echo WRITTEN")
+        # What hides the homes is a file system of the service's own, which systemd 252 leaves writable.
+        assert "WRITTEN" not in told or place.startswith("/home"), place
+        assert world.machine.run("test", "-e", f"{place}/written", check=False).returncode, place
     assert "WRITTEN" in inside(f"touch {INBOX}/.written && rm {INBOX}/.written && echo WRITTEN")
     assert "WRITTEN" in inside(
         "touch /var/lib/tnfd/alice/written && rm /var/lib/tnfd/alice/written && echo WRITTEN"
@@ -133,7 +136,7 @@ def test_a_share_that_is_mounted_later_is_seen_and_its_loss_loses_nothing(world:
     try:
         assert world.final(talk) == "done"
     finally:
-        world.machine.run("umount", SHARE)
+        world.machine.run("umount", "-l", SHARE)
     until(lambda: world.events(UNIT, "inbox.lost"), "the loss is noticed")
     shown = json.loads(world.tnfd("show", talk, "--json", user="alice").stdout)
     assert shown["state"] == "done"
@@ -185,12 +188,14 @@ def test_killed_in_mid_job_it_is_started_again_and_pays_nothing_twice(world: Wor
     world.drop(second, user="alice", seed=8)
     world.in_flight()
     restarts = int(world.show(UNIT)["NRestarts"])
+    paid = world.requests()  # what is in flight has not been answered
     world.machine.sh(f"kill -9 {world.pid(UNIT)}")
     world.control(base_s=0.0)
     until(lambda: int(world.show(UNIT)["NRestarts"]) == restarts + 1, "it is started again")
     assert world.final(second) == "done"
-    answered = [request["sha256"] for request in world.requests() if request["outcome"] == "ok"]
-    assert len(answered) == len(set(answered))
+    later = world.requests()[len(paid) :]
+    assert later
+    assert not {request["sha256"] for request in paid} & {request["sha256"] for request in later}
 
 
 def test_a_loop_that_hangs_is_ended_by_the_watchdog_and_says_where(world: World) -> None:
