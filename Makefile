@@ -14,11 +14,11 @@ READY  := $(VENV)/.ready
 LIGHT  := $(VENV)/.light
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check demo cov bench docs pictures clean
+.PHONY: help venv test test-systemd check demo cov bench docs pictures clean clean-systemd
 
 help:  ## show this list
 	@echo "tnfd: targets (each sets up $(VENV) by itself)"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 venv: $(READY)  ## set up .venv with everything for development
 
@@ -32,6 +32,10 @@ $(READY): pyproject.toml
 
 test: $(READY)  ## run the tests
 	@$(PY) -m pytest -q --tb=short -n $(JOBS) --dist worksteal $(ARGS)
+
+test-systemd: $(READY)  ## the service on a real systemd, 257 and 252 (needs root and Debian's packages)
+	@$(PY) -m tests.systemd.machine build
+	@TNFD_TEST_SYSTEMD=1 $(PY) -m pytest -q --tb=short -n 2 --dist loadscope tests/systemd $(ARGS)
 
 check: $(READY)  ## lint, format, types, and who may import whom
 	@$(PY) -m ruff check --quiet
@@ -66,9 +70,13 @@ bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, batch
 
 docs: $(READY)  ## write the documents that are made from the code
 	@$(PY) docs/make_errors.py
+	@$(PY) -m docs.make_units
 
 pictures: $(READY)  ## draw the pictures of the README from the real commands
 	@$(PY) docs/make_pictures.py
+
+clean-systemd:  ## remove what test-systemd has built below /var/tmp (or $$TNFD_SYSTEMD_HOME)
+	@$(PY) -m tests.systemd.machine clean
 
 clean:  ## remove .venv, caches and builds
 	@rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .hypothesis \

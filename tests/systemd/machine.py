@@ -11,7 +11,9 @@ this checkout and with the Python that the tests run with: see ``Program``.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import fcntl
 import os
 import platform
 import re
@@ -20,6 +22,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -36,6 +39,8 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _MIRROR_S, _DOWNLOAD_S, _BUILD_S, _BOOT_S, _DOWN_S = 15, 120, 420, 90, 30
 _SIGRTMIN_PLUS_4 = signal.SIGRTMIN + 4  # systemd(1): power off
 _READABLE = 0o755
+_TRY_LATER = 75
+_TOOLS = threading.Lock()
 
 
 class Unavailable(Exception):
@@ -142,11 +147,16 @@ def build(suite: str) -> Path:
         raise Unavailable(reason)
     HOME.mkdir(mode=_READABLE, parents=True, exist_ok=True)
     root = HOME / f"root-{suite}"
-    if root.exists():
-        return root
+    with (HOME / f"{suite}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes may want it at once
+        return root if root.exists() else _build(suite, root)
+
+
+def _build(suite: str, root: Path) -> Path:
     mirror = mirror_of()
     _check_mirror(mirror, suite)
-    debootstrap, unpacked = _tool("debootstrap", "usr/sbin/debootstrap", "debootstrap")
+    with _TOOLS:
+        debootstrap, unpacked = _tool("debootstrap", "usr/sbin/debootstrap", "debootstrap")
     env = {"DPKG_FORCE": "unsafe-io"}  # thrown away if the machine loses power meanwhile
     if unpacked is not None:
         env["DEBOOTSTRAP_DIR"] = str(unpacked / "usr/share/debootstrap")
@@ -223,7 +233,7 @@ def _copy_libraries(binary: Path, root: Path, into: Path) -> None:
         path.name for folder in ("usr/lib", "lib") for path in Path(root, folder).glob("*-linux-gnu/*.so*")
     }
     for file in (binary, *modules):
-        told = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False).stdout  # noqa: S607
+        told = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False).stdout
         for name, path in re.findall(r"^\s*(\S+) => (/\S+)", told, re.MULTILINE):
             if name not in have and not (into / name).exists():
                 shutil.copy2(os.path.realpath(path), into / name)
@@ -366,15 +376,20 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[:1] != ["build"]:
         print(__doc__)
         return 2
-    for suite in arguments[1:] or SUITES:
-        began = time.monotonic()
-        try:
-            root = build(suite)
-        except Unavailable as reason:
-            print(f"{suite}: {reason}")
-            return 75
-        print(f"{suite}: {root} ({time.monotonic() - began:.0f} s)")
-    return 0
+    suites = list(arguments[1:] or SUITES)
+    if reason := why_not():
+        print(reason)
+        return _TRY_LATER
+    began = time.monotonic()
+    code = 0
+    with concurrent.futures.ThreadPoolExecutor(len(suites)) as pool:  # each waits for its packages
+        for suite, built in [(suite, pool.submit(build, suite)) for suite in suites]:
+            try:
+                print(f"{suite}: {built.result()} ({time.monotonic() - began:.0f} s)")
+            except Unavailable as reason:
+                print(f"{suite}: {reason}")
+                code = _TRY_LATER
+    return code
 
 
 if __name__ == "__main__":

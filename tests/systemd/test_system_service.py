@@ -11,6 +11,7 @@ from tests.systemd.world import API, KEY, World, until
 
 UNIT = "tnfd@alice.service"
 INBOX = "/home/alice/Recordings"
+SHARE = "/srv/nas"
 SETTINGS = f"""
 [daemon]
 workers = 2
@@ -20,6 +21,9 @@ path = "{INBOX}"
 settle_s = 0.3
 formats = [{{formats}}]
 {{inbox}}
+[[inbox]]
+path = "{SHARE}"
+settle_s = 0.3
 [engines.openai]
 type = "openai"
 model = "whisper-1"
@@ -37,6 +41,7 @@ def configure(
 @pytest.fixture(scope="module", autouse=True)
 def service(world: World) -> Iterator[None]:
     """Set up at a terminal, the key typed; the server is the local one."""
+    world.machine.sh(f"mkdir {SHARE}; chown alice {SHARE}")
     configure(world)
     world.override(UNIT, f"Environment=OPENAI_BASE_URL={API}\nRestartSec=1s")
     told = world.typed("tnfd service install --system --run-as alice", KEY)
@@ -52,7 +57,9 @@ def running(world: World) -> None:
     """Every test begins with a service that runs under the plain configuration, and a quick server."""
     world.control(base_s=0.0)
     configure(world)
-    if world.show(UNIT)["ActiveState"] != "active":
+    if world.show(UNIT)["ActiveState"] == "active":
+        world.systemctl("reload", UNIT)
+    else:
         world.systemctl("reset-failed", UNIT, check=False)
         world.systemctl("start", UNIT)
 
@@ -64,7 +71,7 @@ def test_start_returns_when_it_is_ready_and_the_status_line_has_figures(world: W
     assert world.events(UNIT, "daemon.ready")
     line = until(lambda: world.show(UNIT)["StatusText"], "a status line")
     assert "of 2 workers busy" in line
-    assert "1 inbox" in line
+    assert "2 inboxes" in line
 
 
 def test_a_recording_is_transcribed_with_the_key_that_was_typed(world: World) -> None:
@@ -100,12 +107,15 @@ def test_the_sandbox_holds_from_inside(world: World) -> None:
         told = world.within(UNIT, script)
         return str(told.stdout + told.stderr)
 
+    alice = "setpriv --reuid alice --regid alice --clear-groups"
     assert inside("ls /home").split() == ["alice"]
     assert inside("ls -A /home/alice").split() == ["Recordings"]
     assert "secret" not in inside("cat /home/alice/.ssh/id /home/bob/.ssh/id /root/.ssh/id")
     for place in ("/etc", "/usr", "/var", "/home", "/home/alice", "/opt", "/var/lib", "/srv", "/boot"):
-        told = inside(f"test -d {place} || exit 0; touch {place}/written && echo WRITTEN")
-        assert "WRITTEN" not in told, place
+        told = inside(f"test -d {place} || exit 0; {alice} touch {place}/written && echo WRITTEN")
+        # What hides the homes is a file system of the service's own, which systemd 252 leaves writable.
+        assert "WRITTEN" not in told or place.startswith("/home"), place
+        assert world.machine.run("test", "-e", f"{place}/written", check=False).returncode, place
     assert "WRITTEN" in inside(f"touch {INBOX}/.written && rm {INBOX}/.written && echo WRITTEN")
     assert "WRITTEN" in inside(
         "touch /var/lib/tnfd/alice/written && rm /var/lib/tnfd/alice/written && echo WRITTEN"
@@ -120,17 +130,17 @@ def test_the_sandbox_holds_from_inside(world: World) -> None:
 
 
 def test_a_share_that_is_mounted_later_is_seen_and_its_loss_loses_nothing(world: World) -> None:
-    share = f"{INBOX}/share"
-    world.machine.run("mkdir", "-p", share, user="alice")
-    world.machine.sh(f"mount -t tmpfs -o uid=$(id -u alice),gid=$(id -g alice) share {share}")
-    talk = f"{share}/mounted.wav"
+    world.machine.sh(f"mount -t tmpfs -o uid=$(id -u alice),gid=$(id -g alice) share {SHARE}")
+    talk = f"{SHARE}/mounted.wav"
     world.drop(talk, user="alice", seed=3)
     try:
         assert world.final(talk) == "done"
     finally:
-        world.machine.run("umount", share)
+        world.machine.run("umount", "-l", SHARE)
+    until(lambda: world.events(UNIT, "inbox.lost"), "the loss is noticed")
     shown = json.loads(world.tnfd("show", talk, "--json", user="alice").stdout)
     assert shown["state"] == "done"
+    assert not world.machine.run("ls", "-A", SHARE).stdout
 
 
 def test_a_good_configuration_is_taken_without_touching_what_is_in_progress(world: World) -> None:
@@ -157,10 +167,10 @@ def test_a_good_configuration_is_taken_without_touching_what_is_in_progress(worl
 
 def test_a_bad_configuration_is_refused_and_the_former_one_holds(world: World) -> None:
     before = world.pid(UNIT)
-    configure(world, daemon='workers = "many"')
+    configure(world, more='\n[budget]\ndaily_usd = "many"\n')
     world.systemctl("reload", UNIT, check=False)
     refused = until(lambda: world.events(UNIT, "config.refused"), "it is refused")
-    assert "workers" in str(refused)
+    assert "daily_usd" in str(refused)
     assert "config.refused" in world.journal(UNIT, "--priority=err")
     told = world.tnfd("status", "--json", user="alice")
     assert "refused" in " ".join(json.loads(told.stdout)["attention"])
@@ -178,12 +188,14 @@ def test_killed_in_mid_job_it_is_started_again_and_pays_nothing_twice(world: Wor
     world.drop(second, user="alice", seed=8)
     world.in_flight()
     restarts = int(world.show(UNIT)["NRestarts"])
-    world.machine.run("kill", "-9", str(world.pid(UNIT)))
+    paid = world.requests()  # what is in flight has not been answered
+    world.machine.sh(f"kill -9 {world.pid(UNIT)}")
     world.control(base_s=0.0)
     until(lambda: int(world.show(UNIT)["NRestarts"]) == restarts + 1, "it is started again")
     assert world.final(second) == "done"
-    answered = [request["sha256"] for request in world.requests() if request["outcome"] == "ok"]
-    assert len(answered) == len(set(answered))
+    later = world.requests()[len(paid) :]
+    assert later
+    assert not {request["sha256"] for request in paid} & {request["sha256"] for request in later}
 
 
 def test_a_loop_that_hangs_is_ended_by_the_watchdog_and_says_where(world: World) -> None:
@@ -192,7 +204,7 @@ def test_a_loop_that_hangs_is_ended_by_the_watchdog_and_says_where(world: World)
     until(lambda: world.show(UNIT)["WatchdogTimestampMonotonic"] != "0", "it gives signs of life")
     restarts = int(world.show(UNIT)["NRestarts"])
     hung = world.pid(UNIT)
-    world.machine.run("kill", "-STOP", str(hung))
+    world.machine.sh(f"kill -STOP {hung}")
     until(lambda: int(world.show(UNIT)["NRestarts"]) > restarts, "it is started again")
     until(lambda: world.show(UNIT)["ActiveState"] == "active", "it runs")
     assert "Watchdog timeout" in world.journal(UNIT)

@@ -68,11 +68,7 @@ def test_a_recording_on_another_mount_has_its_text_in_a_folder_of_its_own(world:
 
 def test_the_sandbox_holds_from_inside(world: World) -> None:
     def inside(script: str) -> str:
-        told = world.machine.run(
-            "nsenter", "-t", str(world.pid(UNIT, "alice")), "-m", "-U", "--preserve-credentials", "--",
-            "setpriv", "--reuid", "1000", "--regid", "1000", "--keep-groups", "/bin/sh", "-c", script,
-            check=False,
-        )  # fmt: skip
+        told = world.within(UNIT, script, "alice")
         return str(told.stdout + told.stderr)
 
     assert inside("ls /home").split() == ["alice"]
@@ -101,7 +97,7 @@ def test_a_reload_and_a_kill(world: World) -> None:
     killed = f"{INBOX}/killed.wav"
     world.drop(killed, user="alice", seed=4)
     world.in_flight()
-    world.machine.run("kill", "-9", str(before))
+    world.machine.sh(f"kill -9 {before}")
     world.control(base_s=0.0)
     assert world.final(killed) == "done"
     assert world.pid(UNIT, "alice") != before

@@ -148,7 +148,7 @@ class World:
         home = f"/home/{user}/.config/systemd/user" if user else "/etc/systemd/system"
         path = f"{home}/{unit}.d/zz-test.conf"
         if text:
-            self.write(path, f"[Service]\n{text}\n", user=user)
+            self.write(path, f"[Unit]\nStartLimitIntervalSec=0\n[Service]\n{text}\n", user=user)
         else:
             self.machine.run("rm", "-f", path)
         self.systemctl("daemon-reload", user=user)

@@ -62,9 +62,9 @@ def install(
     It may write to the folders of the configuration and nowhere else. A key for OpenAI is asked for, and kept
     where only the service reads it. Exit code 75: all is written, but nothing here can start it.
 
-    Example: tnfd service install
+    For the system's: sudo tnfd service install --system --run-as USER
 
-    Example: sudo tnfd service install --system --run-as alice
+    Example: tnfd service install
     """
     from tnfd.service.install import CannotInstall, Wanted, install
     from tnfd.service.sandbox import program_here
@@ -152,6 +152,7 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many lines to begin with.")] = 100,
     json: Annotated[bool, typer.Option("--json", help="The lines as they are, an object each.")] = False,
+    config: ConfigOption = None,  # noqa: ARG001 - an option of every command
 ) -> None:
     """Show the service's log.
 

@@ -130,7 +130,12 @@ def parse_document(content: bytes, file: Path) -> Document:
 # Both give values for schema keys: "daemon.workers"; "inbox.KEY" for all inboxes (and "inbox.path" for the
 # list of them); "engine.KEY" for the engine that inbox.engine names there, else the first of the file.
 
-_INBOX_VARIABLES = {"TNFD_INBOX": "path", "TNFD_FORMATS": "formats", "TNFD_LANGUAGE": "language"}
+_INBOX_VARIABLES = {
+    "TNFD_INBOX": "path",
+    "TNFD_FORMATS": "formats",
+    "TNFD_LANGUAGE": "language",
+    "TNFD_WATCH": "watch",
+}
 _ENGINE_VARIABLES = {
     "TNFD_MODEL": "model",
     "TNFD_BASE_URL": "base_url",

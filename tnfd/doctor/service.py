@@ -23,7 +23,7 @@ _LIMIT_S = 5.0
 
 
 def service_here(environ: Mapping[str, str]) -> Target:
-    """The service that matters to whoever asks: one's own, else the system's of that name or the only one."""
+    """The service that matters to whoever asks: one's own, else the system's in one's name or the only."""
     own = own_target(environ)
     if installed(own) or own.mac:
         return own

@@ -7,6 +7,7 @@ Runs in a process of its own, forked by the nursery for one file; only the cut f
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import resource
@@ -135,7 +136,8 @@ def _read_line(reply: socket.socket) -> bytes:
 
 def _bind(order: Order, size_bytes: int) -> None:
     """Bound what a hostile file can make this process take. All limits but memory are the same on macOS."""
-    os.nice(_NICENESS)
+    with contextlib.suppress(PermissionError):  # the service forbids it (~@resources), and is nice itself
+        os.nice(_NICENESS)
     # At the soft limit SIGXCPU says why; the hard one is SIGKILL.
     _limit(resource.RLIMIT_CPU, int(time_limit_s(size_bytes, None)), spare=5)
     _limit(resource.RLIMIT_FSIZE, min(order.max_bytes, _LARGEST_FILE_BYTES) + _SPARE_FILE_BYTES)

@@ -20,7 +20,6 @@ _HEAD = """\
 # {mark}. Your own settings survive there: systemctl {user}edit {unit}
 [Unit]
 Description={description}
-Documentation=https://github.com/tnfd/tnfd
 {order}StartLimitIntervalSec=10min
 StartLimitBurst=5
 
@@ -28,7 +27,7 @@ StartLimitBurst=5
 Type=notify
 NotifyAccess=main
 {identity}ExecStart={command} run
-ExecReload=/bin/kill -HUP $MAINPID
+ExecReload=/bin/sh -c "kill -HUP $$MAINPID"
 Restart=on-failure
 RestartSec=5s
 # A mistake in the configuration stays one until somebody corrects it.
@@ -67,7 +66,6 @@ PrivateTmp=yes
 PrivateDevices=yes
 DevicePolicy=closed
 PrivateUsers=yes
-PrivateIPC=yes
 ProtectHostname=yes
 ProtectClock=yes
 ProtectKernelTunables=yes
@@ -108,7 +106,7 @@ def user_unit(command: Iterable[str]) -> str:
         order="",
         identity="",
         # ProtectHome=tmpfs would hide the socket that READY=1 goes to, ProtectKernelLogs is not to be had
-        # here.
+        # here, and with PrivateIPC a reload fails (226).
         home="ProtectHome=read-only\nReadWritePaths=%h\n",
         kernel_logs="",
         ipc="",
@@ -127,7 +125,7 @@ def system_unit(command: Iterable[str]) -> str:
         identity=_SYSTEM_IDENTITY,
         home="ProtectHome=tmpfs\n",
         kernel_logs="ProtectKernelLogs=yes\n",
-        ipc="RemoveIPC=yes\n",
+        ipc="RemoveIPC=yes\nPrivateIPC=yes\n",
         wanted_by="multi-user.target",
     )
 
@@ -150,7 +148,8 @@ def sandbox_drop_in(target: Target, config: Config, program: Program) -> str:
     home = target.owner.home
     if not target.system:
         # The unit alone lets it write to all of its home; from here on only to what is named.
-        lines.append("ReadWritePaths=")
+        # Of two rules for one path systemd keeps one: ProtectHome=read-only would win, and show all homes.
+        lines += ["ReadWritePaths=", "ProtectHome=no"]
         hiding = dict.fromkeys([Path("/home"), Path("/root"), home])
         shown = [
             path for path in hiding if not any(path != one and path.is_relative_to(one) for one in hiding)
