@@ -164,6 +164,16 @@ class Root:
                 return None
             raise
 
+    def attributes(self, rel: bytes, name: str) -> bytes | None:
+        """An extended attribute of a file, read without opening it; None: there is none, or no way to it."""
+        folder, _, base = rel.rpartition(b"/")
+        try:
+            with self.directory(folder) as parent:
+                path = b"/proc/self/fd/%d/%s" % (parent, base)
+                return os.getxattr(path, name, follow_symlinks=False)
+        except (OSError, AttributeError):  # not everywhere are there extended attributes
+            return None
+
     def has_left(self, rel: bytes, was: StatKey) -> bool:
         """Whether a file that is not there was removed; False: its file system may be what is missing.
 

@@ -166,7 +166,7 @@ WRITERS = {
 async def test_a_file_is_taken_once_and_whole_whatever_writes_it(
     writer: str, mode: Literal["events", "scan"], inbox: Path, claims: MemoryClaims, start: Start
 ) -> None:
-    options = replace(OPTIONS, watch_mode=mode, scan_interval_s=0.2 if mode == "scan" else 60.0)
+    options = replace(OPTIONS, watch_mode=mode, scan_interval_s=0.2)
     async with start(options):
         await run_writer(writer, inbox / "talk.mp3")
         await claims.until(lambda: b"talk.mp3" in claims.claimed)
@@ -342,7 +342,7 @@ async def test_a_name_that_is_not_utf8_ends_the_watcher_and_nothing_is_lost(
     inbox: Path, claims: MemoryClaims, start: Start
 ) -> None:
     odd = os.fsencode(inbox) + b"/caf\xe9.mp3"
-    async with start(replace(OPTIONS, scan_interval_s=1.0)):
+    async with start(replace(OPTIONS, check_interval_s=1.0)):
         with open(odd, "wb") as file:
             file.write(b"coffee")
         (inbox / "beside.mp3").write_bytes(b"beside")
@@ -507,6 +507,7 @@ async def test_the_run_ends_soon_when_cancelled_while_hashing(
     inbox: Path, claims: MemoryClaims, start: Start
 ) -> None:
     with open(inbox / "large.wav", "wb") as file:
+        file.write(b"begin")
         file.truncate(20 * 1024**3)  # sparse; 14 s of hashing
     async with start(replace(OPTIONS, settle_s=0.3)) as intake:
         await eventually(lambda: intake._candidates.get(b"large.wav") is not None)
@@ -562,7 +563,7 @@ async def _with_locked_files(inbox: Path) -> None:
     (inbox / "locked.mp3").chmod(0)
     (inbox / "sub").chmod(0)
     claims = MemoryClaims()
-    options = replace(OPTIONS, scan_interval_s=0.5)
+    options = replace(OPTIONS, check_interval_s=0.5)
     intake = InboxIntake(ORIGIN, os.fsencode(inbox), options, claims, SystemClock())
     task = asyncio.get_running_loop().create_task(intake.run())
     await claims.until(lambda: b"open.mp3" in claims.claimed and b"locked.mp3" in claims.refused)

@@ -34,9 +34,9 @@ class StoreClaims:
         self._wake = wake
         self._existing = existing
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
         """See the port."""
-        return await self._store.known(root)
+        return await self._store.known(root, after, limit)
 
     async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
         """See the port."""

@@ -39,8 +39,11 @@ class Found:
 class Claims(Protocol):
     """Turns files into jobs. Every call is durable when it returns."""
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
-        """Everything below ``root`` that was claimed, refused or skipped: relative path -> stat then."""
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
+        """What was claimed, refused or skipped below ``root``: relative path and stat then.
+
+        The next ``limit`` of them, in the order of their paths, beyond the path ``after``.
+        """
         ...
 
     async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:

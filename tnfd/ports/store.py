@@ -65,8 +65,8 @@ class Command:
 class IntakeStore(Protocol):
     """What intake needs."""
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
-        """All sights below a root."""
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
+        """The next ``limit`` sights below a root, in the order of their paths, beyond the path ``after``."""
         ...
 
     async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:

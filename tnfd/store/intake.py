@@ -17,13 +17,17 @@ from tnfd.store import jobs, records
 _SIGHT = "INSERT OR REPLACE INTO sight VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def known(connection: sqlite3.Connection, root: bytes) -> dict[bytes, StatKey]:
-    """All sights below a root."""
+def known(
+    connection: sqlite3.Connection, root: bytes, after: bytes, limit: int
+) -> list[tuple[bytes, StatKey]]:
+    """The next sights below a root, in the order of their paths."""
     rows = connection.execute(
-        "SELECT rel, dev, ino, size_bytes, mtime_ns, ctime_ns FROM sight WHERE root = ?", (root,)
+        "SELECT rel, dev, ino, size_bytes, mtime_ns, ctime_ns FROM sight WHERE root = ? AND rel > ?"
+        " ORDER BY rel LIMIT ?",
+        (root, after, limit),
     )
     rows.row_factory = None
-    return {rel: records.stat_key(stat) for rel, *stat in rows}
+    return [(rel, records.stat_key(stat)) for rel, *stat in rows]
 
 
 def remember(connection: sqlite3.Connection, ref: FileRef) -> None:

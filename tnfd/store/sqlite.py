@@ -138,9 +138,9 @@ class SqliteStore:
 
     # -- intake ------------------------------------------------------------------------------------
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
         """See ``ports.store.IntakeStore``."""
-        return await self._read(lambda c: intake.known(c, root))
+        return await self._read(lambda c: intake.known(c, root, after, limit))
 
     async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
         """Relative paths of the jobs below a root that are still settling."""
