@@ -22,6 +22,7 @@ from tnfd.clock import SystemClock
 from tnfd.config import Config
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.lease import ignore_sigio
+from tnfd.intake.roots import Roots
 from tnfd.model import JobState
 from tnfd.ports.clock import Clock
 from tnfd.ports.queue import LookAgain, Outcome, Retry, Wait
@@ -68,8 +69,10 @@ class _Daemon:
         self._scopes = tuple(scope_of(inbox) for inbox in house.config.inboxes)
         self._serving = set(self._scopes)  # less those whose folder is lost: their jobs could only wait
         self._queue = build_queue(house, self._serving, self._on_finished)
+        roots = Roots(os.fsencode(inbox.path) for inbox in house.config.inboxes)
         self._intakes = {
-            scope_of(inbox): build_intake(house, inbox, self._on_claimed) for inbox in house.config.inboxes
+            scope_of(inbox): build_intake(house, inbox, self._on_claimed, roots)
+            for inbox in house.config.inboxes
         }
         self._ready = {scope: asyncio.Event() for scope in self._scopes}
         self._supervisor = Supervisor(self._clock)
@@ -321,6 +324,7 @@ class _Daemon:
                     "why": inbox.why,
                     "state": inbox.state,
                     "pending": inbox.pending,
+                    "walked": inbox.walked,
                 }
                 for inbox in inboxes
             ],

@@ -19,6 +19,7 @@ from tnfd.errors import ConfigError, Fault
 from tnfd.intake.claims import StoreClaims
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.options import IntakeOptions
+from tnfd.intake.roots import Roots
 from tnfd.media import ChildMedia
 from tnfd.outputs.local import LocalOutputs
 from tnfd.pipeline.adopt import Adopter
@@ -212,11 +213,14 @@ def read_formers(config: Config, folders: Sequence[bytes]) -> dict[bytes, list[F
     return found
 
 
-def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None]) -> InboxIntake:
-    """The watcher of one inbox; ``on_claimed`` hears of each commit."""
+def build_intake(
+    house: House, inbox: InboxConfig, on_claimed: Callable[[], None], roots: Roots | None = None
+) -> InboxIntake:
+    """The watcher of one inbox; ``on_claimed`` hears of each commit. ``roots``: shared by all inboxes."""
     settings = resolve_settings(house.config, inbox)
     root = os.fsencode(inbox.path)
-    skip = (settings.done_dir, settings.failed_dir) if settings.after == "move" else ()
+    skip = [settings.done_dir, settings.failed_dir] if settings.after == "move" else []
+    skip += [os.fsdecode(below) for below in inboxes_inside(house.config, inbox)]
     options = IntakeOptions(
         recursive=inbox.recursive,
         include=inbox.include,
@@ -228,4 +232,13 @@ def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None
     )
     existing = house.existing.of if inbox.skip_existing_outputs else None
     claims = StoreClaims(house.store, root, on_claimed, existing)
-    return InboxIntake(Origin(scope_of(inbox), inbox.name, settings), root, options, claims, house.clock)
+    origin = Origin(scope_of(inbox), inbox.name, settings)
+    return InboxIntake(origin, root, options, claims, house.clock, roots)
+
+
+def inboxes_inside(config: Config, inbox: InboxConfig) -> list[bytes]:
+    """The folders of other inboxes that lie in this one, relative to it: what is in them is theirs alone."""
+    root = os.path.realpath(os.fsencode(inbox.path))
+    others = (os.path.realpath(os.fsencode(other.path)) for other in config.inboxes if other is not inbox)
+    base = root.rstrip(b"/") + b"/"
+    return [other[len(base) :] for other in others if other.startswith(base)]

@@ -21,6 +21,7 @@ __all__ = ["BLANK_BYTES", "Payload", "Proof", "Reader", "has_blank", "prove_whol
 BLANK_BYTES = 64 * 1024  # a preallocated file shows by zeros in the last of its payload
 
 _CODED_BLANK_BYTES = 16 * 1024  # the least that BitTorrent asks for at once; coded audio has no such zeros
+_CODED_TAIL_BYTES = 1024
 _ZEROS = bytes(BLANK_BYTES)
 
 
@@ -32,14 +33,15 @@ class Proof:
     blank_bytes: int
 
 
-_PROVERS: tuple[tuple[str, Callable[[Reader], Payload | None], int], ...] = (
-    ("wav", iff.prove_wav, BLANK_BYTES),
-    ("w64", iff.prove_w64, BLANK_BYTES),
-    ("aiff", iff.prove_aiff, BLANK_BYTES),
-    ("mp4", mp4.prove, _CODED_BLANK_BYTES),
-    ("ogg", ogg.prove, _CODED_BLANK_BYTES),
-    ("flac", flac.prove, _CODED_BLANK_BYTES),
-    ("matroska", matroska.prove, _CODED_BLANK_BYTES),
+# Container, its prover, the zeros inside that speak against it, the bytes at the end that must not be zeros.
+_PROVERS: tuple[tuple[str, Callable[[Reader], Payload | None], int, int], ...] = (
+    ("wav", iff.prove_wav, BLANK_BYTES, BLANK_BYTES),
+    ("w64", iff.prove_w64, BLANK_BYTES, BLANK_BYTES),
+    ("aiff", iff.prove_aiff, BLANK_BYTES, BLANK_BYTES),
+    ("mp4", mp4.prove, _CODED_BLANK_BYTES, _CODED_TAIL_BYTES),
+    ("ogg", ogg.prove, _CODED_BLANK_BYTES, _CODED_TAIL_BYTES),
+    ("flac", flac.prove, _CODED_BLANK_BYTES, _CODED_TAIL_BYTES),
+    ("matroska", matroska.prove, _CODED_BLANK_BYTES, _CODED_TAIL_BYTES),
 )
 
 
@@ -51,10 +53,10 @@ def prove_whole(reader: Reader) -> Proof | None:
     """
     if reader.has_holes:
         return None
-    for container, prove, blank_bytes in _PROVERS:
+    for container, prove, blank_bytes, tail_bytes in _PROVERS:
         payload = prove(reader)
         if payload is not None:
-            start = max(payload.start, payload.end - BLANK_BYTES)
+            start = max(payload.start, payload.end - tail_bytes)
             tail = reader.read(start, payload.end - start)
             return Proof(container, blank_bytes) if any(tail) else None
     return None
