@@ -108,8 +108,7 @@ class Session:
                 async with self._new_watcher(skip_unreadable=unreadable) as watcher:
                     self._watcher = watcher
                     self._switch("events", why, known=self._desk.options.watch_mode != "auto")
-                    ready.set()
-                    await self._follow(watcher, why)
+                    await self._follow(watcher, why, ready)
             except WatcherDied as died:
                 self._watcher = None
                 if died.unreadable and not unreadable:
@@ -134,7 +133,7 @@ class Session:
             )
         return Watcher(desk.path, recursive=desk.options.recursive, skip_unreadable=skip_unreadable)
 
-    async def _follow(self, watcher: InotifyWatcher | Watcher, why: str) -> NoReturn:
+    async def _follow(self, watcher: InotifyWatcher | Watcher, why: str, ready: asyncio.Event) -> NoReturn:
         """Take hints for as long as there are any; first of all see that there are.
 
         Raises:
@@ -144,7 +143,7 @@ class Session:
         died = WatcherDied("")
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._prove(probe, watcher, why))
+                group.create_task(self._prove(probe, watcher, why, ready))
                 while True:
                     hints = await watcher.hints()
                     probe.heard()
@@ -153,7 +152,9 @@ class Session:
             died = next(death for death in deaths.exceptions if isinstance(death, WatcherDied))
         raise died
 
-    async def _prove(self, probe: Probe, watcher: InotifyWatcher | Watcher, why: str) -> None:
+    async def _prove(
+        self, probe: Probe, watcher: InotifyWatcher | Watcher, why: str, ready: asyncio.Event
+    ) -> None:
         """Write a hidden file and await its event, where that is asked for and permitted."""
         if self._desk.options.watch_mode == "auto":
             found = await probe.ask()
@@ -161,6 +162,7 @@ class Session:
                 watcher.abandon(f"no event came for a file that was written there ({why})", unproven=True)
                 return
             self._desk.status.watching("events", f"{why}, {found}")
+        ready.set()
 
     def _switch(self, mode: str, why: str, *, known: bool = True) -> None:
         """Go on by events or by scans; what happened in between is found by a scan now.

@@ -50,6 +50,7 @@ class Status:
         self._scanning = True
         self._scanned = False  # at least once
         self._walked = 0
+        self._scanning_said = False
         self._walked_at = clock.monotonic()
         self.last_scan_at: datetime | None = None
         self.heartbeat = clock.monotonic()
@@ -115,12 +116,13 @@ class Status:
         self._walked = files
         now = self._clock.monotonic()
         if now - self._walked_at >= _PROGRESS_EVERY_S and not self._scanned:
-            self._walked_at = now
+            self._walked_at, self._scanning_said = now, True
             self._log.info("inbox.scanning", files=files)
 
     def scanned(self, files: int, took_s: float) -> None:
         """Note the end of a whole scan."""
-        log = self._log.debug if self._scanned else self._log.info
+        log = self._log.info if self._scanning_said else self._log.debug
+        self._scanning_said = False
         log("inbox.scanned", files=files, took_s=round(took_s, 3))
         self._scanning, self._scanned = False, True
         self._walked = files

@@ -26,6 +26,7 @@ from tnfd.rules.status import StatusAction, decide_status, render_status
 _log = structlog.get_logger("tnfd.status")
 
 _GROUP = 100
+_NAMES = 100  # more files of one name than this have not come together
 _AGAIN_S = 60.0  # after a status file could not be written
 
 
@@ -87,6 +88,7 @@ class StatusKeeper:
             with contextlib.suppress(SourceVanished):
                 await self._files.run(place.root, self._sweep, place, job.id)
             self._swept.add(job.id)
+        former = await self._former(job, place) if job.moved_to is None else None
         if action is StatusAction.WRITE:
             with contextlib.suppress(SourceVanished):  # nowhere to write it any more
                 sha256 = await self._write(job, place)
@@ -94,6 +96,9 @@ class StatusKeeper:
             name = await self._name_of(job, place)
             with contextlib.suppress(SourceVanished):  # its folder left with it
                 await self._files.run(place.root, self._remove, job, place, name)
+        if former is not None:
+            with contextlib.suppress(SourceVanished):
+                await self._files.run(former[0].root, self._remove, job, *former)
         faultpoints.reach("status.written")
         await self._store.status_written(job.id, revision, sha256)
         faultpoints.reach("status.recorded")
@@ -124,6 +129,27 @@ class StatusKeeper:
             return self._outputs.write_status(
                 fd, name, data, job=job.id, source_name=job.source.name, mode_from=mode_from
             )
+
+    async def _former(self, job: Job, place: Place) -> tuple[Place, bytes] | None:
+        """Where its status file lies under the name that the recording had before it was renamed."""
+        for folder, output in await self._store.outputs(job.id):
+            if output.format != "status":
+                continue
+            names = itertools.islice(status_names(_shown_name(job)), _NAMES)
+            if folder == place.path and output.name in {*names, await self._present_name(job, place)}:
+                return None
+            base = place.root.rstrip(b"/") + b"/"
+            if folder == place.root or folder.startswith(base):
+                return Place(place.root, folder[len(base) :], create=False), output.name
+            return Place(folder, b"", create=False), output.name
+        return None
+
+    async def _present_name(self, job: Job, place: Place) -> bytes:
+        try:
+            limit = await self._files.run(place.root, self._limit, place)
+        except SourceVanished:
+            return b""
+        return status_name(_shown_name(job), limit=limit)
 
     async def _name_of(self, job: Job, place: Place) -> bytes | None:
         """The name that was reserved for it, if any was."""

@@ -27,13 +27,17 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A finished file and its hash; ``ref.stat`` is the stat that held before and after hashing."""
+    """A finished file and its hash; ``ref.stat`` is the stat that held before and after hashing.
+
+    ``follows``: the job of this very file, which was renamed or moved here.
+    """
 
     ref: FileRef
     sha256: str
     seen_at: datetime
     settled_at: datetime
     flags: tuple[str, ...] = ()
+    follows: str = ""
 
 
 class Claims(Protocol):

@@ -24,7 +24,14 @@ _BEST_FIRST = "ORDER BY j.priority DESC, j.failures, j.id"
 # Rows of a kind come in the order of the index that holds them, so that asking for a few of 100,000 looks at
 # a few. Jobs without a reason to wait come first; the others wait for a moment that has passed, or for an
 # engine that a command or a failure has paused.
-_LATER = (WaitReason.RETRY, WaitReason.RATE_LIMIT, WaitReason.BUDGET, WaitReason.DISK, WaitReason.INBOX_LOST)
+_LATER = (
+    WaitReason.RETRY,
+    WaitReason.RATE_LIMIT,
+    WaitReason.BUDGET,
+    WaitReason.DISK,
+    WaitReason.INBOX_LOST,
+    WaitReason.PAUSED,
+)
 _QUEUED = "j.state = 'queued' AND j.scope = :scope"
 _KINDS = (
     ("job_ready", f"{_QUEUED} AND j.waiting_reason IS NULL AND j.not_before <= :now"),
@@ -32,14 +39,11 @@ _KINDS = (
         ("job_waiting", f"{_QUEUED} AND j.waiting_reason = '{reason}' AND j.not_before <= :now")
         for reason in _LATER
     ),
-    *(
-        ("job_waiting", f"{_QUEUED} AND j.waiting_reason = '{reason}'")
-        for reason in (WaitReason.ENGINE_PAUSED, WaitReason.PAUSED)
-    ),
+    ("job_waiting", f"{_QUEUED} AND j.waiting_reason = 'engine_paused'"),
     (  # the clock was set back since
         "job_since",
         f"{_QUEUED} AND j.waiting_reason IS NOT NULL AND j.state_since > :now + {CLOCK_SLACK_S}"
-        " AND j.waiting_reason NOT IN ('original', 'config', 'engine_paused', 'paused')",
+        " AND j.waiting_reason NOT IN ('original', 'config', 'engine_paused')",
     ),
 )
 _MAY_RUN = (
@@ -104,7 +108,7 @@ def next_due(connection: sqlite3.Connection, scopes: Collection[str], now: float
     """The next moment at which something becomes ready by itself."""
     due: list[float] = []
     for scope in scopes:
-        for reason in (*_LATER, WaitReason.PAUSED):
+        for reason in _LATER:
             (at,) = connection.execute(
                 "SELECT min(not_before) FROM job INDEXED BY job_waiting"
                 " WHERE state = 'queued' AND scope = ? AND waiting_reason = ? AND not_before > ?",

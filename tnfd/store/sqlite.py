@@ -32,8 +32,8 @@ from tnfd.ports.claims import Found, Origin
 from tnfd.ports.clock import Clock
 from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refused, Spent
 from tnfd.ports.queue import Lease, Outcome
-from tnfd.ports.store import Claim, Command, Finished, Skip
-from tnfd.store import batch, database, intake, ledger, schedule, views, work
+from tnfd.ports.store import Claim, Command, Finished, Kin, Skip
+from tnfd.store import batch, database, follow, intake, ledger, schedule, views, work
 from tnfd.store.after import AfterRows
 from tnfd.store.ledger import Budget
 from tnfd.store.presence import Presence
@@ -150,6 +150,12 @@ class SqliteStore:
         """See ``ports.store.IntakeStore``."""
         now = self._now()
         return await self._writer.run(lambda c: [intake.claim(c, origin, one, now) for one in found])
+
+    async def kin(self, found: Sequence[Found]) -> dict[int, list[Kin]]:
+        """See ``ports.store.IntakeStore``."""
+        return await self._read(
+            lambda c: {at: rows for at, one in enumerate(found) if (rows := follow.kin(c, one))}
+        )
 
     async def settling(self, origin: Origin, ref: FileRef, seen_at: datetime) -> str:
         """See ``ports.store.IntakeStore``."""
