@@ -325,6 +325,7 @@ class _Daemon:
                     "state": inbox.state,
                     "pending": inbox.pending,
                     "walked": inbox.walked,
+                    "paused": list(inbox.paused),
                 }
                 for inbox in inboxes
             ],

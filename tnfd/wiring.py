@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tnfd.config import Config, EngineConfig, InboxConfig, base_url_of, resolve_settings, secret_of
+from tnfd.config.subtree import Subtrees
 from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
@@ -167,7 +168,9 @@ async def open_house(
         )
         policy = RetryPolicy(daemon.max_attempts, *daemon.backoff_s)
         deliverer = Deliverer(store, outputs, files, progress)
-        adopter = Adopter(store, outputs, files, deliverer) if adopt else None
+        adopter = (
+            Adopter(store, outputs, files, deliverer, clock, instance=socket.gethostname()) if adopt else None
+        )
         handler = JobHandler(transcriber, deliverer, clock, policy, adopter=adopter)
         # Of their own: a large file on its way to another disk takes its time.
         movers = FileThreads(clock, patience_s=None)
@@ -233,7 +236,7 @@ def build_intake(
     existing = house.existing.of if inbox.skip_existing_outputs else None
     claims = StoreClaims(house.store, root, on_claimed, existing)
     origin = Origin(scope_of(inbox), inbox.name, settings)
-    return InboxIntake(origin, root, options, claims, house.clock, roots)
+    return InboxIntake(origin, root, options, claims, house.clock, roots, Subtrees(inbox.path, settings))
 
 
 def inboxes_inside(config: Config, inbox: InboxConfig) -> list[bytes]:

@@ -22,11 +22,11 @@ def lies_in(site: Site) -> list[str]:
 async def test_a_file_renamed_while_its_job_runs_gets_its_outputs_where_it_is(
     to: str, site: Site, server: ApiServer
 ) -> None:
-    server.set(base_s=3.0)
+    server.base_s = 3.0
     (site.inbox / "deep").mkdir()
     async with site.daemon() as daemon:
         talk = site.drop("talk.wav")
-        await server.until(lambda: len(server.requests) == 1)
+        await server.until(lambda one: len(one.requests) == 1)
         talk.rename(site.inbox / to)
         assert await daemon.final(site, site.inbox / to) == ["done"]
         await daemon.until(lambda: not site.status(talk))

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import NoReturn
 
+from tnfd.errors import ConfigError
 from tnfd.intake.bell import Bell
-from tnfd.intake.candidates import Candidate, Candidates
+from tnfd.intake.candidates import Candidate, Candidates, Phase
 from tnfd.intake.desk import Desk
 from tnfd.intake.known import Known
 from tnfd.intake.look import RootLost
@@ -22,7 +25,8 @@ from tnfd.intake.patience import PatientClaims
 from tnfd.intake.roots import Roots
 from tnfd.intake.session import Session
 from tnfd.intake.status import InboxState, Status
-from tnfd.ports.claims import Claims, Origin
+from tnfd.intake.subtree import SettingsFiles
+from tnfd.ports.claims import Claims, Origin, Subtrees
 from tnfd.ports.clock import Clock
 from tnfd.root import Root
 from tnfd.rules.names import for_terminal
@@ -30,6 +34,7 @@ from tnfd.threads import FileThread
 
 REOPEN_EVERY_S = 2.0
 _KNOWN_AT_ONCE = 5000
+_MENDED_S = 5.0  # until a folder is tried again that has a mistake in its settings
 SILENT_S = 20.0  # a call into the file system that takes longer counts as hanging
 
 
@@ -44,6 +49,7 @@ class InboxIntake:
         claims: Claims,
         clock: Clock,
         roots: Roots | None = None,
+        subtrees: Subtrees | None = None,
     ) -> None:
         self._origin = origin
         self._path = root_path
@@ -51,11 +57,13 @@ class InboxIntake:
         self._claims = claims
         self._clock = clock
         self._roots = roots or Roots()
+        self._subtrees = subtrees
         self._status = Status(origin.inbox, root_path, clock)
         self._bell = Bell(clock)
         self._asked: set[bytes] = set()
         self._candidates = Candidates()
         self._root: Root | None = None
+        self._settings: tuple[Root, SettingsFiles] | None = None
         self._mount: Mount | None = None
 
     @property
@@ -101,7 +109,17 @@ class InboxIntake:
         def look_again(candidate: Candidate) -> None:
             desk.touch(candidate.rel, candidate.flags, moved=candidate.moved, forced=candidate.again_forced)
 
-        desk.outbox = Outbox(claims, self._origin, self._candidates, known, self._clock, look_again)
+        def hold(candidate: Candidate) -> None:
+            candidate.phase = Phase.SETTLING
+            self._candidates.schedule(candidate, self._clock.monotonic() + _MENDED_S)
+            self._bell.ring()
+
+        async def origins(folders: Collection[bytes]) -> Mapping[bytes, Origin | None]:
+            return await self._origins(desk, folders)
+
+        desk.outbox = Outbox(
+            claims, self._origin, self._candidates, known, self._clock, look_again, origins, hold
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(desk.outbox.run())
@@ -122,6 +140,24 @@ class InboxIntake:
         desk.first_start = await desk.claims.first_start(self._path)
         desk.resume(await desk.claims.unsettled(self._path))
         desk.loaded.set()
+
+    async def _origins(self, desk: Desk, folders: Collection[bytes]) -> Mapping[bytes, Origin | None]:
+        """Say with which settings the files of some folders are claimed; None: not before they are mended."""
+        if self._subtrees is None or self._root is None:
+            return dict.fromkeys(folders, self._origin)
+        if self._settings is None or self._settings[0] is not self._root:
+            self._settings = self._root, SettingsFiles(self._root)
+        found: dict[bytes, Origin | None] = {}
+        for folder, layers in (await desk.thread.run(self._settings[1].of_all, folders)).items():
+            try:
+                settings = self._subtrees.resolve(layers) if layers else self._origin.settings
+            except ConfigError as error:
+                found[folder] = None
+                self._status.pause(folder, str(error))
+            else:
+                found[folder] = replace(self._origin, settings=settings)
+                self._status.mended(folder)
+        return found
 
     async def _sessions(self, desk: Desk, ready: asyncio.Event) -> None:
         while True:

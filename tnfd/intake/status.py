@@ -32,6 +32,7 @@ class InboxState:
     walked: int  # files that the scan under way has met so far, or the last one in all
     last_scan_at: datetime | None
     heartbeat: float
+    paused: tuple[str, ...] = ()  # folders whose settings have a mistake, with it
 
 
 class Status:
@@ -51,6 +52,7 @@ class Status:
         self._scanned = False  # at least once
         self._walked = 0
         self._scanning_said = False
+        self._paused: dict[bytes, str] = {}
         self._walked_at = clock.monotonic()
         self.last_scan_at: datetime | None = None
         self.heartbeat = clock.monotonic()
@@ -68,6 +70,7 @@ class Status:
             walked=self._walked,
             last_scan_at=self.last_scan_at,
             heartbeat=self.heartbeat,
+            paused=tuple(self._paused.values()),
         )
 
     @property
@@ -133,6 +136,17 @@ class Status:
         self._log.warning(
             "inbox.overflow", reason="more events than the kernel keeps; a scan makes up for it"
         )
+
+    def pause(self, folder: bytes, why: str) -> None:
+        """Note that files of a folder wait until its settings are mended."""
+        if self._paused.get(folder) != why:
+            self._paused[folder] = why
+            self._log.warning("folder.paused", folder=for_terminal(folder), reason=why)
+
+    def mended(self, folder: bytes) -> None:
+        """Note that a folder's settings are sound."""
+        if self._paused.pop(folder, None) is not None:
+            self._log.info("folder.resumed", folder=for_terminal(folder))
 
     def foreign(self, folder: bytes) -> None:
         """Note a folder that is left to another inbox, whose folder it is."""

@@ -14,12 +14,14 @@ import structlog
 
 from tnfd import faultpoints
 from tnfd.errors import Fault, NameTaken, SourceVanished
-from tnfd.model import Job
+from tnfd.model import Job, JobState
 from tnfd.pipeline.files import FileThreads, Place, place_of
 from tnfd.ports.clock import Clock
 from tnfd.ports.outputs import Outputs
 from tnfd.ports.store import StatusStore
 from tnfd.root import Root
+from tnfd.rules.adopt import MAX_STATUS_BYTES, parse_status
+from tnfd.rules.adoption import is_at_work
 from tnfd.rules.names import status_name, status_names
 from tnfd.rules.status import StatusAction, decide_status, render_status
 
@@ -84,6 +86,9 @@ class StatusKeeper:
             has_outputs=bool(job.outputs),
         )
         place, sha256 = place_of(job), None
+        if await self._is_others(job, place):
+            await self._store.status_written(job.id, revision, None)
+            return
         if job.seen_at < self._since and job.id not in self._swept:
             with contextlib.suppress(SourceVanished):
                 await self._files.run(place.root, self._sweep, place, job.id)
@@ -102,6 +107,26 @@ class StatusKeeper:
         faultpoints.reach("status.written")
         await self._store.status_written(job.id, revision, sha256)
         faultpoints.reach("status.recorded")
+
+    async def _is_others(self, job: Job, place: Place) -> bool:
+        """Whether the status file speaks for another machine that is at this recording right now."""
+        if job.state not in (JobState.SETTLING, JobState.QUEUED):
+            return False
+
+        def look() -> bool:
+            with place.open() as fd:
+                name = status_name(_shown_name(job), limit=self._outputs.name_limit(fd))
+                data = self._outputs.read(fd, name, max_bytes=MAX_STATUS_BYTES)
+            status = None if data is None else parse_status(data)
+            if status is None or status.job == job.id:
+                return False
+            # Before its content is hashed here, the other's hash has nothing to be compared with.
+            return is_at_work(status, sha256=job.sha256 or status.sha256 or "", instance=self._instance)
+
+        try:
+            return await self._files.run(place.root, look)
+        except SourceVanished:
+            return False
 
     def _sweep(self, place: Place, job_id: str) -> None:
         """Remove what a killed process was writing for this job; nobody may come to write for it again."""

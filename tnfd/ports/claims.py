@@ -16,6 +16,21 @@ def inbox_scope(root: bytes) -> str:
     return f"inbox:{root.decode('utf-8', 'backslashreplace')}"
 
 
+Layers = tuple[tuple[bytes, bytes], ...]  # folders below an inbox, with their settings files' content
+
+
+class Subtrees(Protocol):
+    """What holds in the folders of an inbox."""
+
+    def resolve(self, layers: Layers) -> JobSettings:
+        """Lay settings files over the inbox's settings, the outermost first.
+
+        Raises:
+            ConfigError: with every problem that there is.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a file was found: the scope that works on it, the inbox's name, what is asked for."""

@@ -40,6 +40,10 @@ _KINDS = (
         for reason in _LATER
     ),
     ("job_waiting", f"{_QUEUED} AND j.waiting_reason = 'engine_paused'"),
+    (  # another machine's work is looked after now and then; a copy's original lets it go by itself
+        "job_waiting",
+        f"{_QUEUED} AND j.waiting_reason = 'original' AND j.not_before > 0 AND j.not_before <= :now",
+    ),
     (  # the clock was set back since
         "job_since",
         f"{_QUEUED} AND j.waiting_reason IS NOT NULL AND j.state_since > :now + {CLOCK_SLACK_S}"
@@ -108,7 +112,7 @@ def next_due(connection: sqlite3.Connection, scopes: Collection[str], now: float
     """The next moment at which something becomes ready by itself."""
     due: list[float] = []
     for scope in scopes:
-        for reason in _LATER:
+        for reason in (*_LATER, WaitReason.ORIGINAL):
             (at,) = connection.execute(
                 "SELECT min(not_before) FROM job INDEXED BY job_waiting"
                 " WHERE state = 'queued' AND scope = ? AND waiting_reason = ? AND not_before > ?",
