@@ -23,6 +23,7 @@ from tnfd.rules.ignore import Ignore, NameRules, decide_name
 from tnfd.threads import FileThread
 
 LOOK_GAP_S = 0.25  # a growing file may report itself 20 times a second
+CLOSED_GAP_S = 0.05  # a writer has closed it: that may have been the end
 _QUICK = 10_000
 
 
@@ -79,8 +80,9 @@ class Desk:
         moved: bool = False,
         forced: bool = False,
         missed: bool = False,
+        closed: bool = False,
     ) -> None:
-        """See to it that a file is looked at soon."""
+        """See to it that a file is looked at soon; ``closed``: by whoever wrote to it."""
         now = self.clock.monotonic()
         candidate = self.candidates.get(rel)
         if candidate is None:
@@ -95,7 +97,7 @@ class Desk:
                 candidate.again_forced |= forced
             else:
                 candidate.forced |= forced
-                soon = max(now, candidate.looked_at + LOOK_GAP_S)
+                soon = max(now, candidate.looked_at + (CLOSED_GAP_S if closed else LOOK_GAP_S))
                 if soon < candidate.due:
                     self.candidates.schedule(candidate, soon)
         self.bell.ring()

@@ -210,7 +210,8 @@ class Session:
             self._lossy = True  # a scan finds it when there is room
             self._scan_soon(_AFTER_LOSS_S)
             return
-        self._desk.touch(hint.rel, flags, moved=moved)
+        closed = self._inotify and hint.kind == "modified"
+        self._desk.touch(hint.rel, flags, moved=moved, closed=closed)
 
     def _missed(self) -> None:
         """Take note of a finished file that a scan found and no event told of."""
