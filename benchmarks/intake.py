@@ -113,8 +113,12 @@ def encoded(folder: Path) -> dict[str, bytes]:
     make_audio(folder / "sound.wav", 7, 20)
     found = {"wav": (folder / "sound.wav").read_bytes()}
     kinds = {
-        "m4a": ("ipod", "aac"), "flac": ("flac", "flac"), "opus": ("opus", "libopus"),
-             "mp3": ("mp3", "libmp3lame")}  # fmt: skip
+        "m4a": ("ipod", "aac"),
+        "flac": ("flac", "flac"),
+        "opus": ("opus", "libopus"),
+        "mka": ("matroska", "aac"),
+        "mp3": ("mp3", "libmp3lame"),
+    }
     for extension, (muxer, codec) in kinds.items():
         path = folder / f"sound.{extension}"
         rate = 48_000 if codec == "libopus" else 16_000
@@ -278,7 +282,8 @@ def torrent_zeros(path: Path, data: bytes) -> None:
 
 
 WRITERS: tuple[Callable[[Path, bytes], None], ...] = (
-    held_open, reopened, slow_copy, allocated, mapped, renamed, rsync, torrent_open, torrent_reopened, torrent_zeros,
+    held_open, reopened, slow_copy, allocated, mapped, renamed, rsync,
+    torrent_open, torrent_reopened, torrent_zeros,
 )  # fmt: skip
 
 
@@ -316,11 +321,12 @@ def writers(base: Path) -> Rows:
         jobs = site.jobs()
     whole = {kind: hashlib.sha256(data).hexdigest() for kind, data in sounds.items()}
     counted = Counter(name for name, _, _ in jobs)
+    taken = {name: [sha for rel, sha, _ in jobs if rel == name] for name in ended}
     wrong = sorted(
-        name for name in ended
-        if not name.startswith("rewriter")
-        and (counted[name] != 1 or [sha for rel, sha, _ in jobs if rel == name] != [whole[name.rpartition(".")[2]]])
-    )  # fmt: skip
+        name
+        for name, hashes in taken.items()
+        if not name.startswith("rewriter") and hashes != [whole[name.rpartition(".")[2]]]
+    )
     times = counted["rewriter.wav"]
     return [
         (
