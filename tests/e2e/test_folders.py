@@ -37,7 +37,7 @@ async def test_a_folder_has_settings_of_its_own_and_a_mistake_pauses_it_alone(
         ".tnfd.toml", "call.srt", "call.wav", "call.wav.status.json",
     ]  # fmt: skip
     assert (calls / "deep" / "deep.srt").exists()
-    assert server.requests[-1].fields["language"] == "de"
+    assert server.requests[-1].fields["language"] == ["de"]
 
 
 async def test_an_inbox_inside_another_has_its_files_for_itself(site: Site, server: ApiServer) -> None:

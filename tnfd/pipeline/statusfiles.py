@@ -21,7 +21,7 @@ from tnfd.ports.outputs import Outputs
 from tnfd.ports.store import StatusStore
 from tnfd.root import Root
 from tnfd.rules.adopt import MAX_STATUS_BYTES, parse_status
-from tnfd.rules.adoption import is_at_work
+from tnfd.rules.adoption import speaks_for_another
 from tnfd.rules.names import status_name, status_names
 from tnfd.rules.status import StatusAction, decide_status, render_status
 
@@ -109,7 +109,7 @@ class StatusKeeper:
         faultpoints.reach("status.recorded")
 
     async def _is_others(self, job: Job, place: Place) -> bool:
-        """Whether the status file speaks for another machine that is at this recording right now."""
+        """Whether the status file speaks for another machine that works on this recording, or has done so."""
         if job.state not in (JobState.SETTLING, JobState.QUEUED):
             return False
 
@@ -121,7 +121,8 @@ class StatusKeeper:
             if status is None or status.job == job.id:
                 return False
             # Before its content is hashed here, the other's hash has nothing to be compared with.
-            return is_at_work(status, sha256=job.sha256 or status.sha256 or "", instance=self._instance)
+            sha256 = job.sha256 or status.sha256 or ""
+            return speaks_for_another(status, sha256=sha256, instance=self._instance)
 
         try:
             return await self._files.run(place.root, look)

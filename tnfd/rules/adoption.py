@@ -71,6 +71,12 @@ def is_at_work(status: ForeignStatus, *, sha256: str, instance: str) -> bool:
     return status.state is JobState.RUNNING and status.sha256 == sha256 and status.instance != instance
 
 
+def speaks_for_another(status: ForeignStatus, *, sha256: str, instance: str) -> bool:
+    """Whether a status file says more than that a job of ours queues: another machine works, or has done so."""
+    done = status.state in _DONE and status.sha256 == sha256 and status.instance != instance
+    return done or is_at_work(status, sha256=sha256, instance=instance)
+
+
 def adoption_of(status: ForeignStatus) -> Adoption:
     """What the job shows of it."""
     return Adoption(
