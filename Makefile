@@ -51,6 +51,7 @@ cov: $(READY)  ## run the tests and report what they do not reach
 bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, how fast a batch is, how soon commands answer
 	@$(PY) -m benchmarks.idle
 	@$(PY) -m benchmarks.throughput $(ARGS)
+	@$(PY) -m benchmarks.intake
 	@$(PY) benchmarks/startup.py
 
 docs: $(READY)  ## write the documents that are made from the code

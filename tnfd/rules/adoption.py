@@ -72,7 +72,7 @@ def is_at_work(status: ForeignStatus, *, sha256: str, instance: str) -> bool:
 
 
 def speaks_for_another(status: ForeignStatus, *, sha256: str, instance: str) -> bool:
-    """Whether a status file says more than that a job of ours queues: another machine works, or has done so."""
+    """Whether a status file tells of what another machine does or has done with this very content."""
     done = status.state in _DONE and status.sha256 == sha256 and status.instance != instance
     return done or is_at_work(status, sha256=sha256, instance=instance)
 
