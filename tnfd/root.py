@@ -96,6 +96,14 @@ class Root:
             return False
         return (st.st_dev, st.st_ino) == self.identity()
 
+    def is_permitted(self) -> bool:
+        """Whether this user may still list the folder and open what is in it."""
+        effective = os.access in os.supports_effective_ids
+        try:
+            return os.access(b".", os.R_OK | os.X_OK, dir_fd=self._fd, effective_ids=effective)
+        except OSError:
+            return False
+
     @contextlib.contextmanager
     def directory(self, rel: bytes, *, create: bool = False) -> Iterator[int]:
         """Give a handle of the folder ``rel`` (b"" is the root); closed on leaving.

@@ -542,8 +542,9 @@ async def test_a_broken_store_ends_the_run(inbox: Path, claims: MemoryClaims) ->
     assert caught.group_contains(OSError, match="disk I/O error")
 
 
-def test_a_folder_and_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.integration.test_intake", str(tmp_path / "inbox")]
+@pytest.mark.parametrize("scenario", ["locked files", "a locked root"])
+def test_a_folder_and_a_file_that_cannot_be_read(scenario: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.integration.test_intake", str(tmp_path / "inbox"), scenario]
     if os.geteuid() == 0:
         # Root reads everything by two capabilities; without them it is a user like any other.
         if shutil.which("setpriv") is None:
@@ -551,6 +552,28 @@ def test_a_folder_and_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], timeout=50, check=False)
     assert done.returncode == 0
+
+
+async def _with_a_locked_root(inbox: Path) -> None:
+    """Take the permission to read an inbox away under a file that settles, and give it back."""
+    ignore_sigio()
+    inbox.mkdir()
+    claims = MemoryClaims()
+    intake = InboxIntake(ORIGIN, os.fsencode(inbox), replace(OPTIONS, settle_s=1.0), claims, SystemClock())
+    task = asyncio.get_running_loop().create_task(intake.run())
+    await eventually(lambda: intake.state.state == "watching")
+    (inbox / "a.mp3").write_bytes(b"a")
+    await eventually(lambda: intake.state.pending == 1)
+    inbox.chmod(0)
+    await eventually(lambda: intake.state.state == "lost")
+    assert "permi" in intake.state.why.lower()
+    assert not claims.refused
+    assert not claims.left
+    inbox.chmod(0o700)
+    await claims.until(lambda: b"a.mp3" in claims.claimed)
+    assert intake.state.state != "lost"
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def _with_locked_files(inbox: Path) -> None:
@@ -584,4 +607,5 @@ async def _with_locked_files(inbox: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_with_locked_files(Path(sys.argv[1])))
+    play = {"locked files": _with_locked_files, "a locked root": _with_a_locked_root}[sys.argv[2]]
+    asyncio.run(play(Path(sys.argv[1])))

@@ -24,6 +24,7 @@ from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.lease import ignore_sigio
 from tnfd.intake.mounts import read_mount
 from tnfd.intake.options import IntakeOptions
+from tnfd.intake.roots import Roots
 from tnfd.model import FileRef, JobSettings, StatKey
 from tnfd.ports.claims import Found, Origin
 from tnfd.ports.clock import Clock
@@ -78,8 +79,9 @@ class Running:
         *,
         clock: Clock | None = None,
         options: IntakeOptions = OPTIONS,
+        roots: Roots | None = None,
     ) -> None:
-        self.intake = InboxIntake(ORIGIN, os.fsencode(inbox), options, claims, clock or SystemClock())
+        self.intake = InboxIntake(ORIGIN, os.fsencode(inbox), options, claims, clock or SystemClock(), roots)
 
     async def __aenter__(self) -> InboxIntake:
         ready = asyncio.Event()
@@ -185,6 +187,56 @@ async def test_a_file_deleted_from_a_mounted_folder_is_gone(inbox: Path, share: 
             await claims.until(lambda: claims.left == [b"sub/a.mp3"])
     finally:
         unbind(inbox / "sub")
+
+
+async def test_a_read_only_inbox_is_watched_by_events_that_were_not_probed(inbox: Path, share: Path) -> None:
+    claims = MemoryClaims()
+    bind(share, inbox)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(inbox)], check=True)
+        async with Running(inbox, claims) as intake:
+            assert intake.state.mode == "events"
+            assert "not probed: it is read-only" in intake.state.why
+            (share / "a.mp3").write_bytes(b"a")
+            await claims.until(lambda: b"a.mp3" in claims.claimed)
+    finally:
+        unbind(inbox)
+
+
+async def test_where_no_event_comes_the_inbox_is_scanned_and_says_why(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tnfd.intake.inotify._FOLDER", 0x1000000 | 0x400)  # deaf, as shares in containers are
+    monkeypatch.setattr("tnfd.intake.inotify._ROOT", 0x1000000 | 0x400)
+    claims = MemoryClaims()
+    options = replace(OPTIONS, scan_interval_s=0.2)
+    async with Running(inbox, claims, clock=FastClock(10), options=options) as intake:
+        await eventually(lambda: intake.state.mode == "scan")
+        assert "no event came" in intake.state.why
+        (inbox / "a.mp3").write_bytes(b"a")
+        await claims.until(lambda: b"a.mp3" in claims.claimed)
+
+
+async def test_an_inbox_inside_another_by_a_bind_mount_has_its_files_for_itself(inbox: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting is not permitted")
+    inner, point = inbox / "inner", inbox.parent / "point"
+    inner.mkdir()
+    point.mkdir()
+    if subprocess.run(["mount", "--bind", inner, point], check=False).returncode:
+        pytest.skip("mounting is not permitted")
+    try:
+        roots = Roots([os.fsencode(inbox), os.fsencode(point)])
+        outside, inside = MemoryClaims(), MemoryClaims()
+        async with Running(inbox, outside, roots=roots), Running(point, inside, roots=roots):
+            (inner / "a.mp3").write_bytes(b"a")
+            await inside.until(lambda: b"a.mp3" in inside.claimed)
+            (inbox / "b.mp3").write_bytes(b"b")
+            await outside.until(lambda: b"b.mp3" in outside.claimed)
+        assert set(outside.claimed) == {b"b.mp3"}
+        assert set(inside.claimed) == {b"a.mp3"}
+    finally:
+        unbind(point)
 
 
 # -- a disk that fails ---------------------------------------------------------------------------------------

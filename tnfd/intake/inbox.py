@@ -17,7 +17,7 @@ from tnfd.intake.bell import Bell
 from tnfd.intake.candidates import Candidate, Candidates, Phase
 from tnfd.intake.desk import Desk
 from tnfd.intake.known import Known
-from tnfd.intake.look import RootLost
+from tnfd.intake.look import LOCKED, RootLost
 from tnfd.intake.mounts import Mount, read_mount
 from tnfd.intake.options import IntakeOptions
 from tnfd.intake.outbox import Outbox
@@ -204,6 +204,8 @@ class InboxIntake:
             self._root = Root(self._path)
             with os.scandir(self._root.fd) as listing:
                 next(listing, None)
+            if not self._root.is_permitted():
+                raise RootLost(LOCKED)
         except OSError as error:
             raise RootLost(error.strerror or str(error)) from error
         self._mount = mount

@@ -18,6 +18,8 @@ from tnfd.rules.placeholder import WINDOWS_ATTRIBUTES, is_online_only, is_unwrit
 from tnfd.rules.settle import Lease, Observation
 from tnfd.rules.whole import Proof
 
+LOCKED = "the permission to read the folder was lost"
+
 
 class RootLost(Exception):
     """The inbox's folder is not there, or is another one."""
@@ -81,15 +83,25 @@ class Looker:
         left_out: dict[bytes, bool] = {}
         before = [*asked, *[None] * (len(rels) - len(asked))]
         seen = [self._look(rel, one, left_out) for rel, one in zip(rels, before, strict=True)]
-        missing = any(isinstance(one, Observation) and one.stat is None for one in seen)
-        if missing and not self._root.still_there():
-            raise RootLost
+        if any(isinstance(one, Observation) and (one.stat is None or one.problem) for one in seen):
+            self.check_root()
         for index, (rel, was, one) in enumerate(zip(rels, were, seen, strict=False)):
             if was is None or isinstance(one, NotAFile) or one.stat is not None or one.problem:
                 continue
             if not self._root.has_left(rel, was):
                 seen[index] = replace(one, problem="inbox.lost")
         return seen
+
+    def check_root(self) -> None:
+        """Return if the root is there and may be read.
+
+        Raises:
+            RootLost: it is not.
+        """
+        if not self._root.still_there():
+            raise RootLost
+        if not self._root.is_permitted():
+            raise RootLost(LOCKED)
 
     def is_folder(self, rel: bytes) -> bool:
         """Whether a folder is at this path (not a link to one)."""

@@ -13,7 +13,7 @@ from typing import NoReturn
 from tnfd.intake.bell import Bell
 from tnfd.intake.desk import Desk
 from tnfd.intake.inotify import InotifyWatcher, is_available
-from tnfd.intake.look import Looker, RootLost
+from tnfd.intake.look import Looker
 from tnfd.intake.mounts import Mount, decide_mode
 from tnfd.intake.moves import Moves
 from tnfd.intake.probe import PROBE, Probe
@@ -87,8 +87,7 @@ class Session:
 
     async def _guard(self) -> None:
         while True:
-            if not await self._thread.run(self._root.still_there):
-                raise RootLost
+            await self._thread.run(self._looker.check_root)
             self._desk.status.beat()
             await self._guard_bell.wait(GUARD_EVERY_S)
 
