@@ -24,10 +24,13 @@ from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.lease import ignore_sigio
 from tnfd.intake.mounts import read_mount
 from tnfd.intake.options import IntakeOptions
+from tnfd.intake.probe import Probe
 from tnfd.intake.roots import Roots
 from tnfd.model import FileRef, JobSettings, StatKey
 from tnfd.ports.claims import Found, Origin
 from tnfd.ports.clock import Clock
+from tnfd.root import Root
+from tnfd.threads import FileThread
 
 ORIGIN = Origin("inbox:test", "test", JobSettings(engines=()))
 OPTIONS = IntakeOptions(settle_s=0.3)
@@ -63,6 +66,10 @@ def share(tmp_path: Path) -> Iterator[Path]:
 
 def bind(share: Path, point: Path) -> None:
     subprocess.run(["mount", "--bind", share, point], check=True)
+
+
+def make_read_only(point: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(point)], check=True)
 
 
 def unbind(point: Path) -> None:
@@ -193,7 +200,7 @@ async def test_a_read_only_inbox_is_watched_by_events_that_were_not_probed(inbox
     claims = MemoryClaims()
     bind(share, inbox)
     try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(inbox)], check=True)
+        make_read_only(inbox)
         async with Running(inbox, claims) as intake:
             assert intake.state.mode == "events"
             assert "not probed: it is read-only" in intake.state.why
@@ -203,18 +210,17 @@ async def test_a_read_only_inbox_is_watched_by_events_that_were_not_probed(inbox
         unbind(inbox)
 
 
-async def test_where_no_event_comes_the_inbox_is_scanned_and_says_why(
-    inbox: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tnfd.intake.inotify._FOLDER", 0x1000000 | 0x400)  # deaf, as shares in containers are
-    monkeypatch.setattr("tnfd.intake.inotify._ROOT", 0x1000000 | 0x400)
-    claims = MemoryClaims()
-    options = replace(OPTIONS, scan_interval_s=0.2)
-    async with Running(inbox, claims, clock=FastClock(10), options=options) as intake:
-        await eventually(lambda: intake.state.mode == "scan")
-        assert "no event came" in intake.state.why
-        (inbox / "a.mp3").write_bytes(b"a")
-        await claims.until(lambda: b"a.mp3" in claims.claimed)
+async def test_the_probe_tells_whether_events_come_and_leaves_nothing(inbox: Path) -> None:
+    clock = FastClock(100)
+    thread = FileThread("probe", clock)
+    (inbox / ".tnfd-probe").touch()  # of a process that was killed
+    with Root(os.fsencode(inbox)) as root:
+        assert await Probe(root, thread, clock).ask() is None
+        probe = Probe(root, thread, clock)
+        probe.heard()
+        assert await probe.ask() == "probed"
+    assert not os.listdir(inbox)
+    await thread.close()
 
 
 async def test_an_inbox_inside_another_by_a_bind_mount_has_its_files_for_itself(inbox: Path) -> None:
@@ -223,7 +229,9 @@ async def test_an_inbox_inside_another_by_a_bind_mount_has_its_files_for_itself(
     inner, point = inbox / "inner", inbox.parent / "point"
     inner.mkdir()
     point.mkdir()
-    if subprocess.run(["mount", "--bind", inner, point], check=False).returncode:
+    try:
+        bind(inner, point)
+    except subprocess.CalledProcessError:
         pytest.skip("mounting is not permitted")
     try:
         roots = Roots([os.fsencode(inbox), os.fsencode(point)])
