@@ -163,7 +163,10 @@ class Looker:
 
     def _is_elsewhere(self, rel: bytes) -> bool:
         """Whether the content would have to be downloaded; asked before it is opened, which would do it."""
-        st = self._root.look(rel)
+        try:
+            st = self._root.look(rel)
+        except OSError:
+            return False  # opening it says what is wrong
         if st is None or not stat.S_ISREG(st.st_mode):
             return False
         name = WINDOWS_ATTRIBUTES.get(self._fs_type, "")
