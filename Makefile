@@ -65,6 +65,7 @@ bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, batch
 	@$(PY) -m benchmarks.idle
 	@$(PY) -m benchmarks.throughput $(ARGS)
 	@$(PY) -m benchmarks.long
+	@$(PY) -m benchmarks.intake
 	@$(PY) benchmarks/startup.py
 	@$(PY) -m benchmarks.limits
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tnfd.config import Config, EngineConfig, InboxConfig, base_url_of, resolve_settings, secret_of
+from tnfd.config.subtree import Subtrees
 from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
@@ -21,6 +22,7 @@ from tnfd.errors import ConfigError, Fault
 from tnfd.intake.claims import StoreClaims
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.options import IntakeOptions
+from tnfd.intake.roots import Roots
 from tnfd.libraries import install_command, is_installed, library_of
 from tnfd.media import ChildMedia
 from tnfd.outputs.local import LocalOutputs
@@ -228,7 +230,9 @@ async def open_house(
             room=room, max_attempts=daemon.max_attempts, progress=progress,
         )  # fmt: skip
         deliverer = Deliverer(store, outputs, files, progress)
-        adopter = Adopter(store, outputs, files, deliverer) if adopt else None
+        adopter = (
+            Adopter(store, outputs, files, deliverer, clock, instance=socket.gethostname()) if adopt else None
+        )
         handler = JobHandler(transcriber, deliverer, clock, _policy(config), adopter=adopter)
         # Of their own: a large file on its way to another disk takes its time.
         movers = FileThreads(clock, patience_s=None)
@@ -313,11 +317,14 @@ def read_redo(config: Config, fingerprint: str) -> float | None:
         return batch.redo_begun(connection, fingerprint)
 
 
-def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None]) -> InboxIntake:
-    """The watcher of one inbox; ``on_claimed`` hears of each commit."""
+def build_intake(
+    house: House, inbox: InboxConfig, on_claimed: Callable[[], None], roots: Roots | None = None
+) -> InboxIntake:
+    """The watcher of one inbox; ``on_claimed`` hears of each commit. ``roots``: shared by all inboxes."""
     settings = resolve_settings(house.config, inbox)
     root = os.fsencode(inbox.path)
-    skip = (settings.done_dir, settings.failed_dir) if settings.after == "move" else ()
+    skip = [settings.done_dir, settings.failed_dir] if settings.after == "move" else []
+    skip += [os.fsdecode(below) for below in inboxes_inside(house.config, inbox)]
     options = IntakeOptions(
         recursive=inbox.recursive,
         include=inbox.include,
@@ -329,4 +336,13 @@ def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None
     )
     existing = house.existing.of if inbox.skip_existing_outputs else None
     claims = StoreClaims(house.store, root, on_claimed, existing)
-    return InboxIntake(Origin(scope_of(inbox), inbox.name, settings), root, options, claims, house.clock)
+    origin = Origin(scope_of(inbox), inbox.name, settings)
+    return InboxIntake(origin, root, options, claims, house.clock, roots, Subtrees(inbox.path, settings))
+
+
+def inboxes_inside(config: Config, inbox: InboxConfig) -> list[bytes]:
+    """The folders of other inboxes that lie in this one, relative to it: what is in them is theirs alone."""
+    root = os.path.realpath(os.fsencode(inbox.path))
+    others = (os.path.realpath(os.fsencode(other.path)) for other in config.inboxes if other is not inbox)
+    base = root.rstrip(b"/") + b"/"
+    return [other[len(base) :] for other in others if other.startswith(base)]

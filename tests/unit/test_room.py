@@ -22,12 +22,13 @@ class Guests:
         self.tasks: dict[int, asyncio.Task[None]] = {}
 
     async def _stay(self, number: int) -> None:
-        async with self.room:
-            self.inside.append(number)
-            try:
-                await self._leave[number].wait()
-            finally:
-                self.inside.remove(number)
+        await self.room.acquire()
+        self.inside.append(number)
+        try:
+            await self._leave[number].wait()
+        finally:
+            self.inside.remove(number)
+            self.room.release()
 
     async def come(self, *numbers: int) -> None:
         for number in numbers:

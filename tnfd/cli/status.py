@@ -179,7 +179,10 @@ def _rows(
     rows.append(("workers", f"{found['workers']['busy']} of {found['workers']['total']} busy", ""))
     for inbox in found["inboxes"]:
         how = f" by {inbox['mode']} ({inbox['why']})" if inbox["mode"] and inbox["state"] != "lost" else ""
-        rows.append(("inbox", f"{inbox['name']}: {inbox['state']}{how}", inbox["state"]))
+        far = ""
+        if inbox["state"] == "scanning" and inbox.get("walked"):
+            far = f", {inbox['walked']} files so far, {inbox['pending']} of them in work"
+        rows.append(("inbox", f"{inbox['name']}: {inbox['state']}{how}{far}", inbox["state"]))
         rows.append(("", shorten(inbox["path"].replace(" ", "\u00a0"), room), ""))
     for engine in found["engines"]:
         until = f", tried again {_soon(engine['until'], clock)}" if engine["until"] else ""

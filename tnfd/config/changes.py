@@ -43,7 +43,9 @@ def changes_between(old: Config, new: Config) -> Changes:
             if path in before and _seen(old, before[path]) != _seen(new, inbox)
         ),
         engines=frozenset(
-            name for name in (*old.engines, *new.engines) if old.engines.get(name) != new.engines.get(name)
+            name
+            for name in (*old.engines, *new.engines)
+            if old.engines.get(name) != new.engines.get(name) or old.privacy != new.privacy
         ),
         refused=tuple(_refused(old, new)),
     )
@@ -51,7 +53,8 @@ def changes_between(old: Config, new: Config) -> Changes:
 
 def _seen(config: Config, inbox: InboxConfig) -> tuple[Any, ...]:
     """All that the watcher of an inbox goes by; the engine's model is part of what its jobs ask for."""
-    return inbox, resolve_settings(config, inbox)
+    inside = frozenset(other.path for other in config.inboxes if inbox.path in other.path.parents)
+    return inbox, resolve_settings(config, inbox), inside
 
 
 def _refused(old: Config, new: Config) -> Iterator[Problem]:

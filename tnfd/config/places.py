@@ -115,11 +115,16 @@ def overlaps(config: Config) -> Iterator[Finding]:
     """The state folder in an inbox, an inbox in the state folder, two inboxes on one folder."""
     state_dir = _resolved(config.daemon.state_dir)
     seen: dict[Path, str] = {}
+    same: dict[tuple[int, int], str] = {}
     for index, inbox in enumerate(config.inboxes):
         key = f"inbox[{index}].path"
         path = _resolved(inbox.path)
         if path in seen:
             yield key, f'the same folder as the inbox "{seen[path]}": {path}; keep one of them'
+        elif (identity := _identity(path)) in same and identity is not None:
+            yield key, f'the same folder as the inbox "{same[identity]}", mounted at {path}; keep one of them'
+        elif identity is not None:
+            same[identity] = inbox.name
         seen.setdefault(path, inbox.name)
         if state_dir.is_relative_to(path):
             message = f"the state folder {config.daemon.state_dir} must not lie inside the inbox {inbox.path}"
@@ -133,6 +138,15 @@ def overlaps(config: Config) -> Iterator[Finding]:
                 f"inbox[{index}].output_dir",
                 f"outputs must not go into the state folder {config.daemon.state_dir}",
             )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode: what two bind mounts of one folder have in common."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _folder_complaint(path: Path) -> str | None:

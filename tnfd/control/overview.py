@@ -145,6 +145,11 @@ class Overview:
             for inbox in live.get("inboxes", ())
             if inbox["state"] == "lost"
         ]
+        said += [
+            f"inbox {inbox['name']}: a folder waits until its settings are mended: {why}"
+            for inbox in live.get("inboxes", ())
+            for why in inbox.get("paused", ())
+        ]
         said += [_paused(engine) for engine in engines if engine["state"] == "paused"]
         if waiting.get("budget"):
             said.append(f"the budget is reached: {_files(waiting['budget'])} until it is renewed")

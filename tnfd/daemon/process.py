@@ -28,6 +28,7 @@ from tnfd.daemon.pulse import Pulse, Vitals
 from tnfd.errors import ConfigError, Problem
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.lease import ignore_sigio
+from tnfd.intake.roots import Roots
 from tnfd.model import JobState
 from tnfd.notify import Notifier
 from tnfd.pipeline.stopwatch import Stopwatch
@@ -114,6 +115,7 @@ class _Daemon:
         self._retired: list[tuple[Engine, set[str]]] = []  # and the jobs that may still hold it
         self._serving = {scope_of(inbox) for inbox in house.config.inboxes}  # less those whose folder is lost
         self._queue = build_queue(house, self._serving, self._on_finished)
+        self._roots = Roots(os.fsencode(inbox.path) for inbox in house.config.inboxes)
         self._supervisor = Supervisor(self._clock)
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
@@ -159,7 +161,8 @@ class _Daemon:
     def _services_of(self, inbox: InboxConfig) -> list[Service]:
         """Take an inbox in."""
         scope = scope_of(inbox)
-        self._inboxes[scope] = watched = _Watched(inbox, build_intake(self._house, inbox, self._on_claimed))
+        intake = build_intake(self._house, inbox, self._on_claimed, self._roots)
+        self._inboxes[scope] = watched = _Watched(inbox, intake)
         services = [Service(scope, self._watch(watched))]
         self._leaving.discard(scope)
         if scope not in self._after_due:
@@ -397,6 +400,7 @@ class _Daemon:
         self._serving.discard(scope)
         self._supervisor.end(scope)
         await self._supervisor.ended(scope)
+        self._roots.forget(os.fsencode(watched.config.path))
         watched.ready.set()  # nobody waits for it any more
 
     async def _let_go(self) -> None:
@@ -488,6 +492,8 @@ class _Daemon:
                     "why": inbox.why,
                     "state": inbox.state,
                     "pending": inbox.pending,
+                    "walked": inbox.walked,
+                    "paused": list(inbox.paused),
                 }
                 for inbox in inboxes
             ],

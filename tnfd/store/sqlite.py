@@ -32,9 +32,9 @@ from tnfd.ports.claims import Found, Origin
 from tnfd.ports.clock import Clock
 from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refused, Spending, Spent
 from tnfd.ports.queue import Lease, Outcome
-from tnfd.ports.store import Claim, Command, Finished, Skip
+from tnfd.ports.store import Claim, Command, Finished, Kin, Skip
 from tnfd.rules.throttle import Stated
-from tnfd.store import batch, database, intake, ledger, schedule, views, work
+from tnfd.store import batch, database, follow, intake, ledger, schedule, views, work
 from tnfd.store.after import AfterRows
 from tnfd.store.ledger import Budget
 from tnfd.store.presence import Presence
@@ -150,9 +150,9 @@ class SqliteStore:
 
     # -- intake ------------------------------------------------------------------------------------
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
         """See ``ports.store.IntakeStore``."""
-        return await self._read(lambda c: intake.known(c, root))
+        return await self._read(lambda c: intake.known(c, root, after, limit))
 
     async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
         """Relative paths of the jobs below a root that are still settling."""
@@ -162,6 +162,12 @@ class SqliteStore:
         """See ``ports.store.IntakeStore``."""
         now = self._now()
         return await self._writer.run(lambda c: [intake.claim(c, origin, one, now) for one in found])
+
+    async def kin(self, found: Sequence[Found]) -> dict[int, list[Kin]]:
+        """See ``ports.store.IntakeStore``."""
+        return await self._read(
+            lambda c: {at: rows for at, one in enumerate(found) if (rows := follow.kin(c, one))}
+        )
 
     async def settling(self, origin: Origin, ref: FileRef, seen_at: datetime) -> str:
         """See ``ports.store.IntakeStore``."""

@@ -39,6 +39,7 @@ from tnfd.ports.store import Finished, Skip
 from tnfd.ports.work import Transcription
 from tnfd.rules.names import fold
 from tnfd.store import holds, jobs, records, routes
+from tnfd.store.follow import has_moved
 from tnfd.store.intake import forget_sight
 
 _ON_THE_WAY_S = 1.0  # until a job asks again whose files were being moved when it was to begin
@@ -422,6 +423,9 @@ def _released(connection: sqlite3.Connection, lease: Lease, _outcome: Released, 
 
 
 def _look_again(connection: sqlite3.Connection, lease: Lease, outcome: LookAgain, now: float) -> None:
+    if has_moved(connection, lease.job.id, lease.job.source.path):
+        _vanished(connection, lease, Vanished(), now)
+        return
     jobs.move(connection, lease.job.id, JobState.SETTLING, now, "changed", outcome.why)
     connection.execute(
         "UPDATE job SET transcription = NULL, sha256 = NULL, settled_at = NULL WHERE id = ?", (lease.job.id,)
@@ -431,6 +435,9 @@ def _look_again(connection: sqlite3.Connection, lease: Lease, outcome: LookAgain
 
 
 def _vanished(connection: sqlite3.Connection, lease: Lease, _outcome: Vanished, now: float) -> None:
+    if has_moved(connection, lease.job.id, lease.job.source.path):
+        jobs.move(connection, lease.job.id, JobState.QUEUED, now, "released", "its file was moved")
+        return
     jobs.move(connection, lease.job.id, JobState.VANISHED, now, "vanished", "")
     forget_sight(connection, lease.job.source)
 
