@@ -77,7 +77,7 @@ async def test_one_folder_by_two_paths_is_refused(site: Site, server: ApiServer)
 
 def of_another_machine(site: Site, talk: Path, updated_at: str = "2026-11-25T00:00:00Z") -> Path:
     """The status file that a tnfd on another machine, at work on the same file, has written."""
-    status = {
+    status: dict[str, object] = {
         "schema": "tnfd.status/1", "job": "01JZZZZZZZZZZZZZZZZZZZZZZZ", "state": "running",
         "instance": "nas-9",
         "profile": "0" * 16, "updated_at": updated_at,
