@@ -28,6 +28,7 @@ from tests.systemd.machine import CHECKOUT, build
 
 DOCKERFILE = CHECKOUT / "packaging/docker/Dockerfile"
 UID = 12345
+_CERTIFICATES = Path("/etc/ssl/certs")
 
 
 def pip_here() -> tuple[dict[str, str], list[Path]]:
@@ -41,9 +42,9 @@ def pip_here() -> tuple[dict[str, str], list[Path]]:
     told = run(sys.executable, "-m", "pip", "config", "debug").stdout
     told += run(sys.executable, "-m", "pip", "config", "list").stdout + " ".join(variables.values())
     places = {Path(found) for found in re.findall(r"(?<![\w/])(?:file://)?(/[\w./-]+)", told)}
-    wanted = {*places, Path("/etc/resolv.conf"), Path("/etc/ssl/certs")}
+    wanted = {*places, Path("/etc/resolv.conf"), _CERTIFICATES}
     kept = {path for path in wanted if path.is_file() or (path.is_dir() and path.parts[1] in ("opt", "srv"))}
-    kept = {path.parent if path.name == "simple" else path for path in kept} | {Path("/etc/ssl/certs")}
+    kept = {path.parent if path.name == "simple" else path for path in kept} | {_CERTIFICATES}
     return variables, sorted(path for path in kept if not any(one in path.parents for one in kept))
 
 
@@ -81,7 +82,13 @@ class Stage:
             else:
                 inside.parent.mkdir(parents=True, exist_ok=True)
                 inside.touch()
+            if path == _CERTIFICATES:  # a copy: installing ca-certificates in there writes into it
+                shutil.copytree(path, folder / "certificates", symlinks=False)
+                path = folder / "certificates"
             run("mount", "--bind", str(path), str(inside))
+            if path.is_relative_to(folder):
+                continue
+            run("mount", "-o", "remount,bind,ro", str(inside))
 
     def do(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         inside = ["chroot", str(self.root), "/usr/bin/env", "-i", "-C", self.workdir]
