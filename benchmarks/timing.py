@@ -1,0 +1,138 @@
+"""How near the times come to the truth that tnfd gives to texts which came without: aligned and estimated.
+
+Synthetic speech knows when each word begins. Recordings of people (``--audio DIR``) are joined, with silences
+between; known is when each of them begins, and, for the estimate, what the aligner finds in each alone.
+
+Run: ``python -m benchmarks.timing [--audio DIR]``. Exit 1 where a figure is not reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import asyncio
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import speech
+from benchmarks.speech import RATE_HZ, Spoken
+from tnfd.engines.ear import ChildEar
+from tnfd.model import ChunkResult, Word
+from tnfd.pipeline.clockwork import timed
+from tnfd.ports.engine import EngineChunk
+from tnfd.rules.hearing.phrases import hear
+
+_GOALS = {"aligned": (0.15, 0.5), "estimated": (0.8, 2.5)}  # median, 95th percentile; seconds
+
+
+async def words_of(ear: ChildEar, spoken: Spoken, folder: Path, how: str) -> list[Word] | None:
+    path = folder / "cut.pcm"
+    path.unlink(missing_ok=True)
+    path.write_bytes(spoken.samples.tobytes())
+    chunk = EngineChunk(path, "pcm", spoken.duration_s, path.stat().st_size)
+    sound = hear(await ear.levels(chunk), spoken.duration_s)
+    # Of a text in another language nothing is aligned.
+    languages = ("en",) if how == "aligned" else ("xx",)
+    result = await timed(ear, chunk, ChunkResult(spoken.text, languages=languages), sound)
+    if result.timestamps != how:
+        return None
+    return [word for segment in result.segments for word in segment.words or ()]
+
+
+def joined(clips: Sequence[tuple[array.array[int], str, tuple[float, ...]]], seed: int) -> list[Spoken]:
+    """Join clips into cuts of at most 30 s, with silences of the recordings' own loudness between."""
+    chance = random.Random(seed)
+    found: list[Spoken] = []
+    samples, texts, starts = array.array("h"), list[str](), list[float]()
+    for clip, text, own in clips:
+        if texts and (len(samples) + len(clip)) / RATE_HZ > 29:
+            found.append(Spoken("joined", samples, " ".join(texts), tuple(starts)))
+            samples, texts, starts = array.array("h"), [], []
+        samples += speech.noise(chance.uniform(0.3, 1.5), level=20, seed=seed)
+        at_s = len(samples) / RATE_HZ
+        starts += [at_s + second if second >= 0 else -1.0 for second in own]
+        samples += clip
+        texts.append(text)
+    found.append(Spoken("joined", samples, " ".join(texts), tuple(starts)))
+    return found
+
+
+async def people(ear: ChildEar, audio: Path, folder: Path) -> dict[str, list[Spoken]]:
+    known: dict[str, list[tuple[array.array[int], str, tuple[float, ...]]]] = {"aligned": [], "estimated": []}
+    for row in speech.recordings(audio):
+        samples = speech.decoded(row.path)
+        text = row.text.rstrip(".") + "."  # engines punctuate; some of the manifest's texts do not
+        alone = Spoken(row.name, samples, text, ())
+        words = await words_of(ear, alone, folder, "aligned")
+        if words is None:
+            print(f"  {row.name}: not aligned")
+            continue
+        levels = hear(_levels(samples))
+        onset_s = levels.phrases[0].start_s
+        blank = (-1.0,) * (len(words) - 1)
+        known["aligned"].append((samples, text, (onset_s, *blank)))
+        known["estimated"].append((samples, text, tuple(word.start_s for word in words)))
+    return {
+        how: [cut for seed in range(5) for cut in joined(random.Random(seed).sample(clips, len(clips)), seed)]
+        for how, clips in known.items()
+    }
+
+
+def _levels(samples: array.array[int]) -> bytes:
+    from tnfd.engines.ear_child import levels
+
+    return levels(samples)
+
+
+async def measure(ear: ChildEar, name: str, cuts: Sequence[Spoken], how: str, folder: Path) -> bool:
+    errors: list[float] = []
+    failed = 0
+    for cut in cuts:
+        words = await words_of(ear, cut, folder, how)
+        if words is None:
+            failed += 1
+            continue
+        assert [word.text for word in words] == cut.text.split(), cut.name
+        errors += [
+            abs(word.start_s - start_s)
+            for word, start_s in zip(words, cut.starts_s, strict=True)
+            if start_s >= 0
+        ]
+    median = statistics.median(errors) if errors else float("inf")
+    late = sorted(errors)[int(0.95 * len(errors))] if errors else float("inf")
+    goal = _GOALS[how]
+    good = median <= goal[0] and late <= goal[1]
+    told = f"median {median:.3f} s, 95 % within {late:.3f} s of {len(errors)} words"
+    print(f"{how:10} {name:28} {told}, {failed} of {len(cuts)} cuts not aligned {'ok' if good else 'MISSED'}")
+    return good
+
+
+async def main(audio: Path | None) -> int:
+    good = True
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with ChildEar() as ear:
+            sets = {
+                f"espeak-ng {voice}, {rate} wpm": [
+                    speech.spoken_by_espeak(text, voice=voice, words_per_minute=rate) for text in speech.TEXTS
+                ]
+                for voice, rate in (("en-us", 150), ("en-gb", 170), ("en-us", 200))
+            }
+            sets["flite, word by word"] = [speech.spoken_by_flite(text) for text in speech.TEXTS]
+            real = await people(ear, audio, folder) if audio else {}
+            for how in ("aligned", "estimated"):
+                for title, cuts in sets.items():
+                    good &= await measure(ear, title, cuts, how, folder)
+                if real:
+                    good &= await measure(ear, "recordings of people", real[how], how, folder)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--audio", type=Path, help="a folder of recordings with manifest.json")
+    sys.exit(asyncio.run(main(parser.parse_args().audio)))
