@@ -1,7 +1,7 @@
 """Speech to measure with, whose every word's time is known: spoken by Debian's espeak-ng and flite.
 
-``spoken_by_espeak`` asks the synthesiser when it says each word; ``spoken_by_flite`` joins words that were spoken
-one by one. Recordings of people come from a folder with a ``manifest.json`` (``--audio``) and stay there.
+``spoken_by_espeak`` asks the synthesiser when it says each word; ``spoken_by_flite`` joins words that were
+spoken one by one. Recordings of people come from a folder with a ``manifest.json`` (``--audio``) and stay there.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import av
 RATE_HZ = 16_000
 
 TEXTS = (
-    "The lighthouse stands where the river meets the sea. Every evening, the keeper climbs its hundred and "
-    "twelve steps, lights the lamp, and writes the weather into a book. Nobody reads the book. He writes it "
+    "The lighthouse stands where the river meets the sea. Every evening, the keeper climbs its hundred "
+    "and twelve steps, lights the lamp, and writes the weather into a book. Nobody reads the book. He writes it "
     "anyway, because his father did, and because one day somebody may ask.",
     "Mr. Pemberton opened the meeting at 9:30. There were 14 people in the room, two of them from Zurich. "
     "The budget, he said, would grow by 3.5% next year; in 1998 it had been smaller than the cost of coffee. "
@@ -53,6 +53,7 @@ class Spoken:
 
     @property
     def duration_s(self) -> float:
+        """Seconds."""
         return len(self.samples) / RATE_HZ
 
 

@@ -184,6 +184,15 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """A stretch of text that may not have been spoken; seconds, relative to the cut or the recording."""
+
+    flag: str  # one of rules.quality.DOUBTS
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkResult:
     """What an engine answered for one cut."""
 
@@ -194,6 +203,7 @@ class ChunkResult:
     cost_usd: float | None = None  # where the server's usage says it; else None: duration x price
     audio_s: float | None = None  # the seconds that the server says it counted
     flags: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +226,7 @@ class Transcript:
     timestamps: Timestamps = "none"
     flags: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +307,7 @@ class Job:
     timestamps: Timestamps | None = None
     languages: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     flags: tuple[str, ...] = ()
     duplicate_of: tuple[str, bytes] | None = None  # job id, absolute path
     usage: Usage = field(default_factory=Usage)

@@ -6,8 +6,8 @@ files that tnfd encoded. Never judges: what a level or a time means is for ``tnf
 Requests hold ``path`` (hex of the path's bytes), ``encoding``, and one of these in ``do``:
 
 - ``levels`` answers ``{"levels": hex}``, a byte for every 20 ms: decibels above -100 of full scale.
-- ``align`` with ``words: [[word, phones], ...]``, ``start_s``, ``end_s`` answers ``{"spans": [[start_s, end_s]
-  or null, ...]}``, one a word; ``phones`` is how a word is said that the dictionary does not know.
+- ``align`` with ``words: [[word, phones], ...]``, ``start_s``, ``end_s`` answers ``{"spans": [[start_s,
+  end_s] or null, ...]}``, one a word; ``phones`` is how a word is said that the dictionary does not know.
 - ``copy`` with ``to`` (hex), ``start_s``, ``end_s``, ``pad_s`` writes a stretch, after as much silence, in the
   same encoding; answers ``{"samples": n, "size_bytes": n}``.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tnfd.model import ChunkResult, Cut, Gap, Segment, Timestamps, Transcript, Word
+from tnfd.model import ChunkResult, Cut, Doubt, Gap, Segment, Timestamps, Transcript, Word
 from tnfd.rules.text import join
 
 # Strongest first.
@@ -46,8 +46,9 @@ def stitch(
         duration_s=duration_s,
         languages=_unique(language for _, result in found for language in result.languages),
         timestamps=_weakest([result for _, result in found]),
-        flags=_unique([*flags, *(flag for _, result in found for flag in result.flags)]),
+        flags=_unique([*flags, *(flag for _, result in found for flag in _flags(result))]),
         gaps=_merged([*gaps, *missing]),
+        doubts=tuple(doubt for cut, result in found for doubt in _doubts(cut, result)),
     )
 
 
@@ -65,6 +66,16 @@ def _placed(cut: Cut, result: ChunkResult) -> Iterator[Segment]:
         if words is not None:
             words = tuple(Word(*_clamped(word.start_s, word.end_s, cut), word.text) for word in words)
         yield Segment(start_s, end_s, segment.text.strip(), segment.speaker, words)
+
+
+def _doubts(cut: Cut, result: ChunkResult) -> Iterator[Doubt]:
+    for doubt in result.doubts:
+        yield Doubt(doubt.flag, *_clamped(doubt.start_s, doubt.end_s, cut))
+
+
+def _flags(result: ChunkResult) -> Iterator[str]:
+    yield from result.flags
+    yield from (doubt.flag for doubt in result.doubts)
 
 
 def _has_segments(result: ChunkResult) -> bool:

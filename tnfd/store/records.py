@@ -13,6 +13,7 @@ from tnfd.model import (
     Adoption,
     ChunkResult,
     Cut,
+    Doubt,
     EngineChoice,
     ErrorInfo,
     FileRef,
@@ -108,6 +109,7 @@ def load_result(text: str) -> ChunkResult:
     raw["segments"] = tuple(_segment(entry) for entry in raw["segments"])
     raw["languages"] = tuple(raw["languages"])
     raw["flags"] = tuple(raw["flags"])
+    raw["doubts"] = tuple(Doubt(**doubt) for doubt in raw["doubts"])
     return ChunkResult(**raw)
 
 
@@ -120,6 +122,7 @@ def load_transcript(text: str | None) -> Transcript | None:
     raw["gaps"] = tuple(Gap(**gap) for gap in raw["gaps"])
     raw["languages"] = tuple(raw["languages"])
     raw["flags"] = tuple(raw["flags"])
+    raw["doubts"] = tuple(Doubt(**doubt) for doubt in raw["doubts"])
     return Transcript(**raw)
 
 

@@ -1,7 +1,7 @@
 """Phrases of speech found by loudness. Knows levels, never samples; decides where somebody may be speaking.
 
-The threshold is the recording's own, between its quietest and its loudest moments. Loud sound that hardly ever
-changes (a hum, a tone, dense music) is *steady*: it may hold speech, and nobody claims to know.
+The threshold is the recording's own, between its quietest and its loudest moments. Loud sound that hardly
+ever changes (a hum, a tone, dense music) is *steady*: it may hold speech, and nobody claims to know.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ _FAINT_DB = 42  # a recording that never gets louder holds none
 _NARROW_DB = 8  # a smaller distance of floor and peak is no speech, or speech without pauses
 _SHARE = 0.35  # of the distance: from there on it is speech
 _LEAST_DB, _MOST_DB = 5, 18  # that it lies above the floor
+_BLOCK, _AROUND = 25, 150  # frames that share a threshold, and how far to either side it looks
 _PAUSE_S = 0.20  # a shorter dip is within a word
 _SHORTEST_S = 0.10  # a shorter burst is a click
 _ATTACK_S, _RELEASE_S = 0.03, 0.06  # soft sounds before and after what is loud enough
@@ -81,7 +82,19 @@ def hear(levels: bytes, duration_s: float | None = None) -> Sound:
         return Sound(whole_s, (Phrase(0.0, whole_s),), steady=True)
     base = min(floor, _SILENT_DB + _LEAST_DB) if quiet else floor
     threshold = base + min(max(_SHARE * distance, _LEAST_DB), _MOST_DB)
-    return Sound(whole_s, _phrases([level >= threshold for level in smooth], whole_s))
+    near = _near_thresholds(smooth)
+    loud = [level >= max(threshold, near[at // _BLOCK]) for at, level in enumerate(smooth)]
+    return Sound(whole_s, _phrases(loud, whole_s))
+
+
+def _near_thresholds(smooth: Sequence[float]) -> list[float]:
+    """Thresholds for each block by what is around it: a joined recording's backgrounds differ."""
+    found = []
+    for at in range(0, len(smooth), _BLOCK):
+        around = sorted(smooth[max(0, at - _AROUND) : at + _BLOCK + _AROUND])
+        floor, peak = _at(around, _FLOOR), _at(around, _PEAK)
+        found.append(floor + min(max(_SHARE * (peak - floor), _LEAST_DB), _MOST_DB))
+    return found
 
 
 def _smoothed(levels: bytes) -> list[float]:
