@@ -222,6 +222,7 @@ class _Daemon:
         self._supervisor.drain()
         self._supervisor.end("ready", *self._intakes)
         self._queue.drain()
+        self._house.transcriber.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await _first(self._supervisor.ended("queue"), self._abort.wait())

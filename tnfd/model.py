@@ -14,7 +14,7 @@ from typing import Any, Literal
 SAMPLE_RATE_HZ = 16_000  # all audio is brought to 16 kHz mono; offsets count these samples
 
 Timestamps = Literal["engine", "aligned", "estimated", "none"]
-Encoding = Literal["opus", "pcm"]
+Encoding = Literal["opus", "pcm", "wav"]
 
 
 class JobState(StrEnum):
@@ -129,13 +129,17 @@ class ContentKey:
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What probing found. ``duration_s`` is the header's promise; None where the header has none."""
+    """What the file is. ``duration_s`` is the header's promise; None where the header has none.
+
+    ``decoded_s`` is how much sound there really was; None until all of it was decoded.
+    """
 
     container: str
     codec: str
     duration_s: float | None
     audio_streams: int
     recorded_at: str | None = None
+    decoded_s: float | None = None
 
     def evolve(self, **changes: Any) -> MediaInfo:
         """Return a copy with changes."""
@@ -144,13 +148,20 @@ class MediaInfo:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One piece of audio, to be sent as one request: samples [start, end) at 16 kHz, encoded in ``file``."""
+    """One piece of audio, to be sent as one request: samples [start, end) at 16 kHz, encoded in ``file``.
+
+    ``torn_start`` and ``torn_end``: no quiet place was found there, it shares some audio with its neighbour.
+    ``silent``: nothing audible in it; it has no file and is not sent.
+    """
 
     index: int
     start_sample: int
     end_sample: int
     file: str  # name below the transcription's scratch folder
     size_bytes: int
+    torn_start: bool = False
+    torn_end: bool = False
+    silent: bool = False
 
     @property
     def duration_s(self) -> float:

@@ -162,8 +162,9 @@ async def open_house(
         outputs = LocalOutputs(clock)
         gate = Gate(store, clock, progress)
         transcriber = Transcriber(
-            store, gate, media, rack, files, scratch, workers=daemon.workers, progress=progress
-        )
+            store, gate, media, rack, files, scratch,
+            workers=daemon.workers, max_attempts=daemon.max_attempts, progress=progress,
+        )  # fmt: skip
         policy = RetryPolicy(daemon.max_attempts, *daemon.backoff_s)
         deliverer = Deliverer(store, outputs, files, progress)
         adopter = Adopter(store, outputs, files, deliverer) if adopt else None

@@ -213,6 +213,7 @@ class Board:
                 part = item.done / item.total if item.total else 0.0
                 owed_s += item.length_s * (1 - part)
         made_s = sum(item.length_s for item in self.of(Result.DONE, Result.PARTIAL, Result.DUPLICATE))
+        made_s += sum(item.length_s * item.done / item.total for item in self.busy if item.total)
         if made_s <= 0 or passed_s < 1:
             return None
         return passed_s * owed_s / made_s

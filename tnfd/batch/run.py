@@ -142,6 +142,7 @@ class _Batch:
         """Let what has been sent come back, and begin nothing new."""
         self._board.before_sending = self._queue.release
         self._queue.drain()
+        self._house.transcriber.drain(strict=True)
         for job in self._queue.in_work:
             self._let_go(job)
         grace_s = self._plan.config.daemon.shutdown_grace_s

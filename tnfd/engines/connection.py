@@ -122,11 +122,11 @@ class Connection:
         return client
 
     async def send(
-        self, audio: Path, file_name: str, options: dict[str, Any], *, key: str, timeout_s: float
+        self, audio: Path, shown: tuple[str, str], options: dict[str, Any], *, key: str, timeout_s: float
     ) -> Reply | Signal:
         """Upload the file in one request and return what came back.
 
-        ``timeout_s`` bounds everything from here on; cancellation closes the connection.
+        ``shown``: the name and the type that the server sees. ``timeout_s`` bounds everything from here on; cancellation closes the connection.
 
         Raises:
             Fault: as ``open``; ``internal.bug`` where the file is gone.
@@ -137,7 +137,7 @@ class Connection:
         with _open(audio) as handle:
             try:
                 async with asyncio.timeout(timeout_s):
-                    reply = await self._send(client, handle, file_name, options, key)
+                    reply = await self._send(client, handle, shown, options, key)
             except TimeoutError:
                 reply = Signal("timeout", message=f"no answer within {timeout_s:.4g} s")
             if isinstance(reply, Signal) and reply.kind in ("timeout", "connection"):
@@ -145,14 +145,19 @@ class Connection:
         return reply
 
     async def _send(
-        self, client: openai.AsyncOpenAI, handle: BinaryIO, file_name: str, options: dict[str, Any], key: str
+        self,
+        client: openai.AsyncOpenAI,
+        handle: BinaryIO,
+        shown: tuple[str, str],
+        options: dict[str, Any],
+        key: str,
     ) -> Reply | Signal:
         import openai
 
         try:
             raw = await client.audio.transcriptions.with_raw_response.create(
                 # The name is ours: one with surrogates would raise.
-                file=(file_name, handle, "audio/ogg"),
+                file=(shown[0], handle, shown[1]),
                 # Named here, it also wins over an Authorization in OPENAI_CUSTOM_HEADERS.
                 extra_headers={"Authorization": f"Bearer {key}"},
                 **options,

@@ -25,6 +25,7 @@ from tnfd.rules.faults import Signal, clean, decide_adjustment, fault_of, is_too
 SHORTEST_S = 0.1  # servers refuse less ("is shorter than 0.1 seconds", pipecat#1575)
 _SLOWEST_UPLOAD_BYTES_PER_S = 64 * 1024
 _PARSE_IN_THREAD_BYTES = 256 * 1024
+_UPLOADS = {"opus": ("audio.ogg", "audio/ogg"), "wav": ("audio.wav", "audio/wav")}
 _SMALLEST_LEARNED_S = 20.0  # a server that claims to take less than this is not believed
 
 
@@ -103,7 +104,7 @@ class OpenAIEngine:
             Fault: ``engine.*``. ``engine.adjusted``: the server refused an option, which is left out from
                 now on; asking again at once makes sense, and can happen only a few times for an engine.
         """
-        if chunk.encoding != "opus":
+        if chunk.encoding not in _UPLOADS:
             raise ValueError(f"this engine takes opus, not {chunk.encoding}")
         if chunk.duration_s < SHORTEST_S:
             return ChunkResult("", flags=("no_speech",))
@@ -113,7 +114,7 @@ class OpenAIEngine:
         request = self._plan(hints)
         reply = await self._connection.send(
             chunk.path,
-            "audio.ogg",
+            _UPLOADS[chunk.encoding],
             request.fields,
             key=key or NO_KEY,
             timeout_s=self._timeout_s or self._allowance_s(chunk),

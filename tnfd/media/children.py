@@ -24,8 +24,9 @@ _DYING_S = 10.0  # a killed child is reaped within milliseconds, unless it hangs
 class ChildMedia:
     """``ports.Media`` with one child process a recording. An async context manager; it starts nothing itself.
 
-    At most ``processes`` children run at once (default: one a core); ``prepare`` waits for its turn. After
-    ``idle_s`` seconds without work the nursery ends and gives its memory back.
+    At most ``processes`` children run at once (default: one a core); ``prepare`` waits for its turn. A child that
+    rests because nobody asks for more is not counted, and waits for its turn like a new one. After ``idle_s``
+    seconds without work the nursery ends and gives its memory back.
     """
 
     def __init__(self, *, clock: Clock, processes: int | None = None, idle_s: float = 60.0) -> None:
@@ -79,15 +80,21 @@ class ChildMedia:
         Raises:
             Fault: on entering, ``media.crashed`` or ``output.io``; while iterating, as the port says.
         """
-        order = Order(request.encoding, request.max_bytes, request.max_s, request.audio_languages)
+        order = Order(
+            request.encoding, request.max_bytes, request.limits, request.audio_languages, request.wanted,
+            request.stretches, request.next_index,
+        )  # fmt: skip
         size_bytes = os.fstat(source_fd).st_size
         try:
             scratch_fd = os.open(request.scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise Fault("output.io", f"{request.scratch}: {error.strerror}") from error
         try:
-            child = await self._spawn(order.line(), source_fd, scratch_fd)
-            preparation = Preparation(child, request, scratch_fd, size_bytes, self._clock)
+            turn = _Turn(self._places)
+            child = await self._spawn(order.line(), source_fd, scratch_fd, turn)
+            preparation = Preparation(
+                child, order, scratch_fd, size_bytes, self._clock, rest=turn.give, wake=turn.take
+            )
             watch = self._tasks.create_task(self._watch(child, preparation))
             try:
                 yield preparation
@@ -97,21 +104,21 @@ class ChildMedia:
         finally:
             os.close(scratch_fd)
 
-    async def _spawn(self, order: bytes, source_fd: int, scratch_fd: int) -> Child:
-        await self._places.acquire()
+    async def _spawn(self, order: bytes, source_fd: int, scratch_fd: int, turn: _Turn) -> Child:
+        await turn.take()
         self._running += 1
         self._stop_resting()
         try:
-            child = await self._keeper.spawn(order, source_fd, scratch_fd, self._ended)
+            child = await self._keeper.spawn(order, source_fd, scratch_fd, lambda _: self._ended(turn))
         except BaseException:
-            self._ended()
+            self._ended(turn)
             raise
         faultpoints.reach("media.forked")
         return child
 
-    def _ended(self, _: Child | None = None) -> None:
+    def _ended(self, turn: _Turn) -> None:
         """Give a child's place to the next as soon as it is reaped, whatever its caller does meanwhile."""
-        self._places.release()
+        turn.end()
         self._running -= 1
         if not self._running and self._open:
             self._stop_resting()
@@ -146,3 +153,35 @@ class ChildMedia:
         """Give up on a nursery that does not reap."""
         await self._clock.sleep(_DYING_S)
         self._keeper.abandon()
+
+
+class _Turn:
+    """One child's place among those that run."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._held = False
+        self._over = False
+
+    async def take(self) -> None:
+        """Wait for a place; none is needed once the child has ended."""
+        if self._held or self._over:
+            return
+        await self._places.acquire()
+        self._held = True
+        if self._ended():
+            self.give()
+
+    def _ended(self) -> bool:
+        return self._over
+
+    def give(self) -> None:
+        """Let another child run."""
+        if self._held:
+            self._held = False
+            self._places.release()
+
+    def end(self) -> None:
+        """The child has ended."""
+        self._over = True
+        self.give()

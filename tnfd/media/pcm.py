@@ -20,8 +20,8 @@ from tnfd.model import SAMPLE_RATE_HZ
 BLOCK_SAMPLES = 9_600  # ten Opus frames of 60 ms
 
 
-def read_blocks(recording: Recording) -> Iterator[Any]:
-    """Yield the whole recording as blocks (``av.AudioFrame``: s16, mono, 16 kHz), holes filled with silence.
+def read_blocks(recording: Recording) -> Iterator[bytes]:
+    """Yield the whole recording as blocks (s16, mono, 16 kHz), holes filled with silence.
 
     A block holds at most BLOCK_SAMPLES samples; fewer only before a hole, a change of format, or the end.
 
@@ -52,13 +52,9 @@ def _moment_s(frame: Any) -> float | None:
     return moment_s
 
 
-def _silence(samples: int) -> Iterator[Any]:
-    while samples > 0:
-        block = av.AudioFrame("s16", "mono", min(samples, BLOCK_SAMPLES))
-        block.sample_rate = SAMPLE_RATE_HZ
-        block.planes[0].update(bytes(block.planes[0].buffer_size))
-        yield block
-        samples -= block.samples
+def _silence(samples: int) -> Iterator[bytes]:
+    for at in range(0, samples, BLOCK_SAMPLES):
+        yield bytes(2 * min(samples - at, BLOCK_SAMPLES))
 
 
 class _Resampler:
@@ -99,7 +95,7 @@ class _Resampler:
     def takes(self, frame: Any) -> bool:
         return self._format == _format_of(frame)
 
-    def push(self, frame: Any) -> Iterator[Any]:
+    def push(self, frame: Any) -> Iterator[bytes]:
         # Timestamps have done their work in the timeline; here they could only make the filters stumble.
         frame.pts = self._fed
         frame.time_base = self._time_base
@@ -107,14 +103,15 @@ class _Resampler:
         self._graph.push(frame)
         return self._pull()
 
-    def finish(self) -> Iterator[Any]:
+    def finish(self) -> Iterator[bytes]:
         self._graph.push(None)
         return self._pull()
 
-    def _pull(self) -> Iterator[Any]:
+    def _pull(self) -> Iterator[bytes]:
         while True:
             try:
-                yield self._graph.pull()
+                block = self._graph.pull()
+                yield bytes(memoryview(block.planes[0])[: 2 * block.samples])
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
 

@@ -6,33 +6,50 @@ Owns the daemon's end of the reply socket; starts and ends no process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import stat
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Self
 
 from tnfd.errors import Fault
 from tnfd.media.keeper import Child, Ended
 from tnfd.media.limits import time_limit_s
-from tnfd.media.wire import MAX_LINE_BYTES, Conversation, Nonsense
+from tnfd.media.wire import MAX_LINE_BYTES, Conversation, Nonsense, Order
 from tnfd.model import Cut
 from tnfd.ports.clock import Clock
-from tnfd.ports.media import Decoded, MediaEvent, PrepareRequest, Probed
+from tnfd.ports.media import Decoded, MediaEvent, Probed
 
 
 class Preparation:
-    """The events of one child, as an async iterator (see ``ports.Media.prepare``)."""
+    """The events of one child, as an async iterator (see ``ports.Media.prepare``).
+
+    A child that has said a cut rests until the next event is asked for: ``rest`` is called then, and ``wake``
+    before it goes on.
+    """
 
     def __init__(
-        self, child: Child, request: PrepareRequest, scratch_fd: int, size_bytes: int, clock: Clock
+        self,
+        child: Child,
+        order: Order,
+        scratch_fd: int,
+        size_bytes: int,
+        clock: Clock,
+        *,
+        rest: Callable[[], None] = lambda: None,
+        wake: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._child = child
-        self._request = request
+        self._max_bytes = order.max_bytes
+        self._rest = rest
+        self._wake = wake
+        self._resting = False
         self._scratch_fd = scratch_fd
         self._size_bytes = size_bytes
         self._clock = clock
-        self._talk = Conversation(request.encoding)
+        self._talk = Conversation(order)
         self._heard = b""
         self._over = False
         self._waited_s = 0.0
@@ -61,10 +78,14 @@ class Preparation:
             raise StopAsyncIteration
         self._over = True  # unless all goes well
         try:
+            if self._resting:
+                await self._go_on()
             line = await self._read_line()
             event = self._talk.hear(line)
             if isinstance(event, Cut):
                 event = self._measured(event)
+                self._resting = True
+                self._rest()
         except Nonsense as error:
             raise Fault("media.crashed", f"the decoder sent {error}") from error
         if isinstance(event, Probed) and event.media.duration_s is not None:
@@ -73,13 +94,23 @@ class Preparation:
         self._over = isinstance(event, Decoded)
         return event
 
+    async def _go_on(self) -> None:
+        """Let the child have its next turn."""
+        if self._wake is not None:
+            await self._wake()
+        self._resting = False
+        with contextlib.suppress(OSError):  # it has ended; reading says how
+            await asyncio.get_running_loop().sock_sendall(self._child.reply, b"\n")
+
     def _measured(self, cut: Cut) -> Cut:
         """Look at the cut's file with our own eyes."""
+        if cut.silent:
+            return cut
         try:
             st = os.stat(cut.file, dir_fd=self._scratch_fd, follow_symlinks=False)
         except OSError as error:
             raise Nonsense("word of a cut that is not there") from error
-        if not stat.S_ISREG(st.st_mode) or not 0 < st.st_size <= self._request.max_bytes:
+        if not stat.S_ISREG(st.st_mode) or not 0 < st.st_size <= self._max_bytes:
             raise Nonsense("a cut of impossible size")
         return replace(cut, size_bytes=st.st_size)
 

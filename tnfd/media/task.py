@@ -1,10 +1,13 @@
 """What one child does: read its order, bind itself, prepare one recording, say what happened, end.
 
+Behind each cut it waits until the daemon asks for more, so that what is encoded and not sent stays bounded.
+
 Runs in a process of its own, forked by the nursery for one file; only the cut files outlive it.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import select
@@ -15,9 +18,8 @@ from collections.abc import Callable
 import av.error
 
 from tnfd.errors import Fault
-from tnfd.media.cutter import Cutter
-from tnfd.media.encode import CutFile
-from tnfd.media.limits import MAX_MEMORY_BYTES, time_limit_s
+from tnfd.media.cutter import Cutting, Known, Pieces, too_long
+from tnfd.media.limits import MAX_AUDIO_S, MAX_MEMORY_BYTES, time_limit_s
 from tnfd.media.pcm import read_blocks
 from tnfd.media.recording import Recording, open_recording
 from tnfd.media.wire import MAX_LINE_BYTES, Order, line_of
@@ -40,9 +42,13 @@ def run_child(reply: socket.socket, source_fd: int, scratch_fd: int) -> int:
 
     def tell(event: MediaEvent | Fault) -> None:
         reply.sendall(line_of(event))
+        if isinstance(event, Cut) and not reply.recv(1):
+            raise BrokenPipeError
 
     gone = select.poll()
-    gone.register(reply, select.POLLIN)  # the daemon says nothing more: readable means closed
+    gone.register(
+        reply, select.POLLIN
+    )  # the daemon says nothing unless it is waited for: readable means closed
     try:
         prepare_recording(source_fd, scratch_fd, order, tell, stop=lambda: bool(gone.poll(0)))
     except Fault as fault:
@@ -73,32 +79,48 @@ def prepare_recording(
     try:
         with open_recording(source_fd, order.audio_languages) as recording:
             tell(Probed(recording.media))
-            cut = _write_cut(recording, scratch_fd, order, stop)
-            if cut is not None:
-                tell(cut)
-            tell(Decoded(cut.end_sample if cut is not None else 0, recording.bad_packets))
+            samples = _write_cuts(recording, scratch_fd, order, tell, stop)
+            tell(Decoded(samples, recording.bad_packets))
     except MemoryError:
         raise
     except av.error.FFmpegError as error:
         raise Fault("media.corrupt", error.strerror or "") from error
 
 
-def _write_cut(recording: Recording, scratch_fd: int, order: Order, stop: Callable[[], bool]) -> Cut | None:
-    cutter = Cutter(max_s=order.max_s, max_bytes=order.max_bytes)
-    cutter.promise(recording.media.duration_s)
-    with CutFile(scratch_fd, 0, 0, order.encoding) as file:
+def _write_cuts(
+    recording: Recording,
+    scratch_fd: int,
+    order: Order,
+    tell: Callable[[MediaEvent], None],
+    stop: Callable[[], bool],
+) -> int:
+    """Return the number of samples decoded."""
+    promised_s = recording.media.duration_s
+    if promised_s is not None and promised_s > MAX_AUDIO_S:
+        raise too_long()
+    numbers = itertools.count(order.next_index)
+    owed: list[Known | Cutting] = [Known(scratch_fd, cut, order.max_bytes, tell) for cut in order.wanted]
+    owed += [
+        Cutting(
+            scratch_fd, stretch, promised_s, order.limits, order.encoding, order.max_bytes,
+            lambda: next(numbers), tell,
+        )
+        for stretch in order.stretches
+    ]  # fmt: skip
+    pieces = Pieces(owed)
+    try:
         for block in read_blocks(recording):
-            file.write(block)
-            cutter.advance(file.samples, file.size_bytes)
+            pieces.feed(block)
             if stop():
                 raise BrokenPipeError
-        if not file.samples:
-            if recording.bad_packets or recording.media.duration_s:
-                raise Fault("media.corrupt", "not one sample could be decoded")
-            return None
-        file.complete()
-        cutter.advance(file.samples, file.size_bytes)
-        return file.publish()
+            if pieces.done:
+                return pieces.samples
+        if not pieces.samples and (recording.bad_packets or promised_s):
+            raise Fault("media.corrupt", "not one sample could be decoded")
+        pieces.finish()
+    finally:
+        pieces.abandon()
+    return pieces.samples
 
 
 def _read_line(reply: socket.socket) -> bytes:

@@ -1,8 +1,9 @@
 """What is said between the three processes, as bytes; nothing here opens, sends or decides.
 
 Daemon and nursery exchange fixed records of 16 bytes over the control socket (requests carry descriptors).
-Daemon and child exchange JSON lines over the reply socket: one request down, events up. The child has just
-read a stranger's file, so the daemon believes nothing that it has not checked here.
+Daemon and child exchange JSON lines over the reply socket: one request down, events up, and one byte down for
+each cut, when the next event is asked for. The child has just read a stranger's file, so the daemon believes
+nothing that it has not checked here.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import re
 import struct
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any
 
 from tnfd.errors import Fault
 from tnfd.media.limits import MAX_AUDIO_S, MAX_STREAMS
 from tnfd.model import SAMPLE_RATE_HZ, Cut, Encoding, MediaInfo
 from tnfd.ports.media import Decoded, MediaEvent, Probed
+from tnfd.rules.cuts import OVERLAP, Limits, Stretch
 
 MAX_LINE_BYTES = 8192
-SUFFIXES: dict[Encoding, str] = {"opus": "ogg", "pcm": "pcm"}
+_SUFFIXES: dict[Encoding, str] = {"opus": "ogg", "pcm": "pcm", "wav": "wav"}
+_ENCODINGS: dict[str, Encoding] = {suffix: encoding for encoding, suffix in _SUFFIXES.items()}
 
 # -- daemon <-> nursery -----------------------------------------------------------------------------
 
@@ -71,8 +74,11 @@ class Order:
 
     encoding: Encoding
     max_bytes: int
-    max_s: float
+    limits: Limits
     audio_languages: tuple[str, ...] = ()
+    wanted: tuple[Cut, ...] = ()
+    stretches: tuple[Stretch, ...] = (Stretch(0, None),)
+    next_index: int = 0
 
     def line(self) -> bytes:
         """Return the order as one line."""
@@ -80,8 +86,14 @@ class Order:
             {
                 "encoding": self.encoding,
                 "max_bytes": self.max_bytes,
-                "max_s": min(self.max_s, MAX_AUDIO_S),
+                "limits": [min(self.limits.max_s, MAX_AUDIO_S), self.limits.slots],
                 "audio_languages": list(self.audio_languages),
+                "wanted": [
+                    [cut.index, cut.start_sample, cut.end_sample, cut.file, 0, cut.torn_start, cut.torn_end]
+                    for cut in self.wanted
+                ],
+                "stretches": [[one.start, one.end, one.torn_start, one.torn_end] for one in self.stretches],
+                "next_index": self.next_index,
             }
         )
 
@@ -89,7 +101,15 @@ class Order:
     def parse(cls, line: bytes) -> Order:
         """Read an order; it comes from the daemon and is trusted."""
         fields = json.loads(line)
-        return cls(fields["encoding"], fields["max_bytes"], fields["max_s"], tuple(fields["audio_languages"]))
+        return cls(
+            fields["encoding"],
+            fields["max_bytes"],
+            Limits(*fields["limits"]),
+            tuple(fields["audio_languages"]),
+            tuple(Cut(*cut) for cut in fields["wanted"]),
+            tuple(Stretch(*one) for one in fields["stretches"]),
+            fields["next_index"],
+        )
 
 
 # -- child -> daemon --------------------------------------------------------------------------------
@@ -103,8 +123,8 @@ _CHILD_CODES = frozenset(
 )  # fmt: skip
 _MAX_SAMPLES = int(MAX_AUDIO_S * SAMPLE_RATE_HZ)
 _MAX_BAD_PACKETS = 2**40
+_MAX_CUTS = 999_999
 _WORD = re.compile(r"[\w.+-]{1,40}", re.ASCII)
-_FILE = re.compile(r"\d{4,6}\.(?:ogg|pcm)", re.ASCII)
 
 
 class Nonsense(ValueError):
@@ -133,6 +153,7 @@ def line_of(event: MediaEvent | Fault) -> bytes:
                     "start": event.start_sample,
                     "end": event.end_sample,
                     "file": event.file,
+                    "torn": [event.torn_start, event.torn_end],
                 }
             )
         case Decoded():
@@ -143,19 +164,24 @@ def line_of(event: MediaEvent | Fault) -> bytes:
 
 def cut_name(index: int, encoding: Encoding) -> str:
     """The file name of a cut: ``0000.ogg``."""
-    return f"{index:04d}.{SUFFIXES[encoding]}"
+    return f"{index:04d}.{_SUFFIXES[encoding]}"
+
+
+def encoding_of(file: str) -> Encoding:
+    """How the file of a cut is encoded, by its name."""
+    return _ENCODINGS[file.rpartition(".")[2]]
 
 
 class Conversation:
-    """Checks what one child says, line by line: types, ranges, order, and that cuts follow each other."""
+    """Checks what one child says, line by line: types, ranges, order, and that its cuts are those ordered."""
 
-    def __init__(self, encoding: Encoding) -> None:
-        if encoding not in get_args(Encoding):
-            raise ValueError(encoding)
-        self._encoding = encoding
+    def __init__(self, order: Order) -> None:
+        self._encoding = order.encoding
         self._probed = False
-        self._cuts = 0
-        self._end_sample = 0
+        self._wanted = {cut.index: cut for cut in order.wanted}
+        self._next_index = order.next_index
+        # Where the next cut of each stretch begins, and whether it is torn from the last one.
+        self._begins = [(stretch, stretch.start, stretch.torn_start) for stretch in order.stretches]
         self._over = False
 
     def hear(self, line: bytes) -> MediaEvent:
@@ -211,18 +237,50 @@ class Conversation:
         )
 
     def _cut(self, fields: dict[str, Any]) -> Cut:
-        index = _whole(fields.get("index"), self._cuts, self._cuts)
-        start = _whole(fields.get("start"), self._end_sample, self._end_sample)
+        index = _whole(fields.get("index"), 0, _MAX_CUTS)
+        start = _whole(fields.get("start"), 0, _MAX_SAMPLES)
         end = _whole(fields.get("end"), start + 1, _MAX_SAMPLES)
-        file = fields.get("file")
-        if not isinstance(file, str) or not _FILE.fullmatch(file) or file != cut_name(index, self._encoding):
+        file, torn = fields.get("file"), fields.get("torn")
+        if torn not in ([False, False], [False, True], [True, False], [True, True]):
+            raise Nonsense("ends that are neither torn nor not")
+        known = self._wanted.pop(index, None)
+        if known is None:
+            self._check_new(index, start, end, *torn)
+            name = cut_name(index, self._encoding)
+        else:
+            if (start, end, *torn) != (
+                known.start_sample, known.end_sample, known.torn_start, known.torn_end
+            ):  # fmt: skip
+                raise Nonsense("another cut than the one asked for")
+            name = known.file
+        if file not in ("", name):
             raise Nonsense("a cut's file name")
-        self._cuts += 1
-        self._end_sample = end
-        return Cut(index, start, end, file, 0)
+        return Cut(index, start, end, str(file), 0, torn[0], torn[1], not file)
+
+    def _check_new(self, index: int, start: int, end: int, torn_start: bool, torn_end: bool) -> None:
+        if index != self._next_index:
+            raise Nonsense("a cut out of order")
+        for at, (stretch, begins, torn) in enumerate(self._begins):
+            if begins == start and torn == torn_start and (stretch.end is None or end <= stretch.end):
+                follows = end - OVERLAP if torn_end and end != stretch.end else end
+                if follows <= start:
+                    raise Nonsense("a cut that goes back")
+                self._begins[at] = (stretch, follows, torn_end)
+                self._next_index += 1
+                return
+        raise Nonsense("a cut of what was not asked for")
 
     def _decoded(self, fields: dict[str, Any]) -> Decoded:
-        samples = _whole(fields.get("samples"), self._end_sample, self._end_sample)
+        samples = _whole(fields.get("samples"), 0, _MAX_SAMPLES)
+        if self._wanted:
+            raise Nonsense("the end before all cuts")
+        for stretch, begins, _ in self._begins:
+            if stretch.end is None:
+                # All of the recording is in cuts, or there was nothing behind those that are known.
+                if begins != samples and not (begins == stretch.start and samples <= begins):
+                    raise Nonsense("the end before all cuts")
+            elif begins != stretch.end:
+                raise Nonsense("the end before all cuts")
         return Decoded(samples, _whole(fields.get("bad_packets"), 0, _MAX_BAD_PACKETS))
 
 

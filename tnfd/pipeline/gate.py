@@ -5,7 +5,6 @@ Owns the waiting for a slot within this process. Long waits are not waited here:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ import structlog
 from tnfd import faultpoints
 from tnfd.errors import Fate, Fault
 from tnfd.model import Waiting, WaitReason
+from tnfd.pipeline.slots import FairSlots
 from tnfd.ports.clock import Clock
 from tnfd.ports.engine import Engine
 from tnfd.ports.ledger import Ask, Closed, Granted, Ledger, Refusal, Refused
@@ -77,7 +77,7 @@ class Gate:
         self._ledger = ledger
         self._progress = progress or Unheard()
         self._clock = clock
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._slots: dict[str, FairSlots] = {}
         self._said_budget: str | None = None
         self._owed: list[_End] = []  # ends that the ledger could not write down
 
@@ -103,10 +103,10 @@ class Gate:
             Fault: the request's own; ``engine.down`` in its place once failures have opened the breaker.
         """
         most = engine.capabilities.max_concurrency
-        slots = self._slots.setdefault(engine.name, asyncio.Semaphore(most))
+        slots = self._slots.setdefault(engine.name, FairSlots(most))
         estimate_usd = audio_s / 60 * engine.capabilities.usd_per_minute
         ask = Ask(engine.name, job, inbox, audio_s, estimate_usd, most)
-        async with slots:
+        async with slots.turn(job):
             granted = await self._enter(ask)
             faultpoints.reach("gate.reserved")
             self._progress.reached(job, Stage.TRANSCRIBING)

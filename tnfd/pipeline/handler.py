@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import structlog
 
@@ -12,9 +13,10 @@ from tnfd.pipeline.adopt import Adopter
 from tnfd.pipeline.deliver import Deliverer
 from tnfd.pipeline.fate import RetryPolicy, decide_outcome
 from tnfd.pipeline.gate import MustWait
+from tnfd.pipeline.making import Draining
 from tnfd.pipeline.transcribe import Transcriber
 from tnfd.ports.clock import Clock
-from tnfd.ports.queue import Done, Lease, Outcome, Partial, Wait
+from tnfd.ports.queue import Done, Lease, Outcome, Partial, Released, Retry, Wait
 from tnfd.rules.names import for_terminal
 
 _log = structlog.get_logger("tnfd.job")
@@ -47,6 +49,8 @@ class JobHandler:
             return await self._do(lease)
         except MustWait as wait:
             return Wait(wait.waiting)
+        except Draining:
+            return Released()
         except Fault as fault:
             return self._outcome(lease, fault)
         except (LeaseLost, StoreUnusable):
@@ -67,13 +71,16 @@ class JobHandler:
         return _end(transcript)
 
     def _outcome(self, lease: Lease, fault: Fault) -> Outcome:
-        return decide_outcome(
+        # A long recording meets more failures than a short one: only those in a row without an answer count.
+        anew = self._transcriber.take_answers(lease.job.id) > 0
+        outcome = decide_outcome(
             fault,
-            failures=lease.job.failures,
+            failures=0 if anew else lease.job.failures,
             policy=self._policy,
             now=self._clock.now(),
             chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
         )
+        return replace(outcome, anew=anew) if isinstance(outcome, Retry) else outcome
 
 
 def _end(transcript: Transcript) -> Outcome:

@@ -1,49 +1,40 @@
-"""From a source to its transcript: prepare the cuts, send those without an answer, stitch.
+"""From a source to its transcript: have its cuts made and answered, put the answers together, store the text.
 
-Everything that was achieved is in the store before the next step begins, so that a restart repeats nothing
-that was paid.
+Chooses the engine, keeps what servers taught for all files, and says what the whole is worth; the work on one
+recording is ``pipeline.making``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tnfd import faultpoints
 from tnfd.errors import LOST, Fate, Fault
-from tnfd.model import (
-    SAMPLE_RATE_HZ,
-    ChunkResult,
-    Cut,
-    EngineChoice,
-    MediaInfo,
-    Transcript,
-    Waiting,
-    WaitReason,
-)
-from tnfd.pipeline.files import FileThreads, check_settled, open_settled
+from tnfd.model import SAMPLE_RATE_HZ, Cut, EngineChoice, Gap, Transcript, Waiting, WaitReason
+from tnfd.pipeline.files import FileThreads
 from tnfd.pipeline.gate import Gate, MustWait
-from tnfd.ports.engine import Engine, EngineChunk, Engines, Hints
-from tnfd.ports.media import Media, PrepareRequest, Probed
-from tnfd.ports.progress import Progress, Stage, Unheard
+from tnfd.pipeline.making import SHORTEST_S, Lessons, Made, Making, Rooms
+from tnfd.ports.engine import Engine, Engines
+from tnfd.ports.media import Media
+from tnfd.ports.progress import Progress, Unheard
 from tnfd.ports.queue import Lease
 from tnfd.ports.store import WorkStore
-from tnfd.rules.formats import TIMED
+from tnfd.rules.cuts import uncovered
 from tnfd.rules.stitch import stitch
 from tnfd.through import beside
 
-_SHORTEST_S = 0.1  # servers refuse less (facts: 400 "too short")
-_MAX_ADJUSTMENTS = 8  # an engine learns each thing once; this only bounds a bug
-
-
-_Prepared = tuple[list[Cut], MediaInfo | None, int]  # the plan, what was probed, samples heard
-
 
 class Transcriber:
-    """Makes transcripts. ``workers`` bounds the files whose requests are being sent at once."""
+    """Makes transcripts. ``workers`` bounds the files whose requests are being sent at once.
+
+    A job that has failed ``max_attempts`` - 1 times has its last chance: what then still fails becomes a gap, if
+    anything else of the recording was answered.
+    """
 
     def __init__(
         self,
@@ -55,23 +46,40 @@ class Transcriber:
         scratch: Path,
         *,
         workers: int,
+        max_attempts: int = 1,
         progress: Progress | None = None,
     ) -> None:
         self._store = store
         self._gate = gate
-        self._media = media
-        self._engines = engines
-        self._files = files
         self._scratch = scratch
-        self._workers = asyncio.Semaphore(workers)
-        self._progress = progress or Unheard()
-        self.sending = 0  # files at this stage
+        self._max_attempts = max_attempts
+        places = asyncio.Semaphore(workers)
+        self._rooms = Rooms(store, gate, media, engines, files, progress or Unheard(), places, Lessons())
+        self._making: dict[str, Making] = {}
+        self._answers: dict[str, int] = {}
+        self._drain: Callable[[Making], None] | None = None
+
+    @property
+    def sending(self) -> int:
+        """How many files are being sent."""
+        return sum(making.sending for making in self._making.values())
+
+    def drain(self, *, strict: bool = False) -> None:
+        """Let recordings stop after what is in flight; not ``strict``: those that are far from their end."""
+        self._drain = lambda making: making.drain(strict=strict)
+        for making in self._making.values():
+            self._drain(making)
+
+    def take_answers(self, job_id: str) -> int:
+        """How many requests of a job were answered in the lease that has just ended with an error; asked once."""
+        return self._answers.pop(job_id, 0)
 
     async def transcribe(self, lease: Lease) -> Transcript:
         """Return the whole transcript, stored.
 
         Raises:
             Fault, MustWait, LeaseLost: see the rooms that this passes through.
+            Draining: the process comes to a stop.
         """
         try:
             return await self._transcribe(lease)
@@ -82,23 +90,25 @@ class Transcriber:
 
     async def _transcribe(self, lease: Lease) -> Transcript:
         engine, choice = await self._engine(lease)
-        if (
-            not lease.transcription.cuts_complete
-        ):  # encoded audio that cannot be sent would only fill the disk
+        if not lease.transcription.cuts_complete:
+            # encoded audio that cannot be sent would only fill the disk
             await self._gate.expect(engine, job=lease.job.id, inbox=lease.job.inbox)
-        cuts, media, samples = await beside(self._prepared(lease, engine), _warm(engine))
-        self._progress.measured(lease.job.id, samples / SAMPLE_RATE_HZ)
-        self._waits(lease, len(lease.transcription.results), len(cuts))
-        async with self._workers:
-            self.sending += 1
-            try:
-                if not lease.transcription.results:  # nothing is paid for a file that is another by now
-                    await self._files.run(lease.job.source.root, check_settled, lease.job.present)
-                results = await self._send(lease, engine, choice, cuts)
-            finally:
-                self.sending -= 1
-        flags = _flags(engine, media, samples)
-        transcript = stitch(cuts, results, duration_s=samples / SAMPLE_RATE_HZ, flags=flags)
+        making = self._making[lease.job.id] = Making(
+            self._rooms, lease, engine, choice, self._folder(lease),
+            last_chance=lease.job.failures + 1 >= self._max_attempts,
+        )  # fmt: skip
+        if self._drain is not None:
+            self._drain(making)
+        try:
+            made = await beside(making.run(), _warm(engine))
+        except BaseException:
+            self._answers[lease.job.id] = making.made.answers
+            raise
+        finally:
+            del self._making[lease.job.id]
+        transcript = _stitched(engine, made)
+        if not any(result.text for result in made.results.values()) and made.losses:
+            raise making.fault or Fault(next(iter(made.losses.values())))
         await self._store.save_transcript(lease, transcript)
         faultpoints.reach("work.transcript_saved")
         await self._tidy(lease)
@@ -106,137 +116,17 @@ class Transcriber:
 
     async def _engine(self, lease: Lease) -> tuple[Engine, EngineChoice]:
         choice = lease.transcription.engine or lease.job.settings.engines[0]
-        engine = await self._engines.get(choice)
+        engine = await self._rooms.engines.get(choice)
         if engine is None:
             detail = f"the engine {choice.name!r} is no longer configured"
             raise MustWait(Waiting(WaitReason.CONFIG, None, detail))
         return engine, choice
-
-    def _waits(self, lease: Lease, done: int, total: int) -> None:
-        self._progress.reached(lease.job.id, Stage.WAITING, done=done, total=total)
 
     async def _tidy(self, lease: Lease) -> None:
         await asyncio.to_thread(shutil.rmtree, self._folder(lease), ignore_errors=True)
 
     def _folder(self, lease: Lease) -> Path:
         return self._scratch / f"t{lease.transcription.id}"
-
-    # -- prepare -----------------------------------------------------------------------------------
-
-    async def _prepared(self, lease: Lease, engine: Engine) -> _Prepared:
-        known, folder = lease.transcription, self._folder(lease)
-        encoded = known.cuts_complete and known.encoding == engine.capabilities.encoding
-        if encoded and known.samples is not None:
-            owed = [cut for cut in known.cuts if cut.index not in known.results]
-            if await asyncio.to_thread(lambda: all((folder / cut.file).is_file() for cut in owed)):
-                return list(known.cuts), known.media, known.samples
-        return await self._prepare(lease, engine, folder)
-
-    async def _prepare(self, lease: Lease, engine: Engine, folder: Path) -> _Prepared:
-        can = engine.capabilities
-        self._progress.reached(lease.job.id, Stage.PREPARING)
-        fd, _ = await self._open(lease)
-        try:
-            await self._store.restart_cuts(lease, can.encoding)
-            await asyncio.to_thread(_make_folder, folder)
-            cuts: list[Cut] = []
-            media: MediaInfo | None = None
-            samples = 0
-            request = PrepareRequest(
-                folder, can.encoding, can.max_bytes, can.max_s, lease.job.settings.audio_languages
-            )
-            async with self._media.prepare(fd, request) as events:
-                async for event in events:
-                    if isinstance(event, Probed):
-                        media = event.media
-                        self._progress.measured(lease.job.id, media.duration_s or 0.0)
-                        await self._store.save_media(lease, media)
-                    elif isinstance(event, Cut):
-                        cuts.append(event)
-                        await self._store.save_cut(lease, event)
-                        faultpoints.reach("work.cut_saved")
-                    else:
-                        samples = event.samples
-                        await self._store.finish_cuts(lease, samples=samples, bad_packets=event.bad_packets)
-            faultpoints.reach("work.prepared")
-            return cuts, media, samples
-        finally:
-            os.close(fd)
-
-    async def _open(self, lease: Lease) -> tuple[int, os.stat_result]:
-        """Open the source; a descriptor that arrives when nobody waits any more is closed by the thread."""
-        box: list[int] = []
-
-        def opened() -> os.stat_result:
-            fd, st = open_settled(lease.job.present)
-            box.append(fd)
-            return st
-
-        st = await self._files.run(lease.job.source.root, opened, undo=lambda: _close_all(box))
-        return box[0], st
-
-    # -- send --------------------------------------------------------------------------------------
-
-    async def _send(
-        self, lease: Lease, engine: Engine, choice: EngineChoice, cuts: list[Cut]
-    ) -> dict[int, ChunkResult]:
-        results = dict(lease.transcription.results)
-        for cut in cuts:
-            if cut.index in results:
-                continue
-            if cut.duration_s < _SHORTEST_S:
-                results[cut.index] = ChunkResult("")
-                continue
-            self._waits(lease, len(results), len(cuts))
-            results[cut.index] = await self._ask(lease, engine, choice, cut)
-        return results
-
-    async def _ask(self, lease: Lease, engine: Engine, choice: EngineChoice, cut: Cut) -> ChunkResult:
-        path = self._folder(lease) / cut.file
-        chunk = EngineChunk(path, engine.capabilities.encoding, cut.duration_s, cut.size_bytes)
-        settings = lease.job.settings
-        hints = Hints(
-            settings.languages,
-            settings.prompt,
-            settings.keywords,
-            want_times=any(format in TIMED for format in settings.formats),
-        )
-        for _ in range(_MAX_ADJUSTMENTS):
-            try:
-                return await self._request(lease, engine, choice, cut, chunk, hints)
-            except Fault as fault:
-                if fault.fate is not Fate.ADJUST:
-                    raise
-        raise Fault("engine.rejected", "the server keeps refusing options")
-
-    async def _request(
-        self, lease: Lease, engine: Engine, choice: EngineChoice, cut: Cut, chunk: EngineChunk, hints: Hints
-    ) -> ChunkResult:
-        can = engine.capabilities
-        job = lease.job
-        async with self._gate.request(engine, job=job.id, inbox=job.inbox, audio_s=cut.duration_s) as ticket:
-            try:
-                result = await engine.transcribe(chunk, hints)
-            except Fault as fault:
-                if fault.code == "engine.no_model" and not self._engines.is_configured(choice):
-                    # Says nothing about the engine as it is configured now: that must not be paused for it.
-                    raise Fault("engine.model_gone", choice.model) from fault
-                raise
-            faultpoints.reach("work.answered")
-            audio_s = result.audio_s if result.audio_s is not None else cut.duration_s
-            cost_usd = result.cost_usd if result.cost_usd is not None else audio_s / 60 * can.usd_per_minute
-            ticket.cost_usd = cost_usd
-            await self._store.save_chunk(
-                lease,
-                cut.index,
-                choice,
-                result,
-                uploaded_bytes=chunk.size_bytes if can.uploads else 0,
-                cost_usd=cost_usd,
-                audio_s=audio_s,
-            )
-            faultpoints.reach("work.chunk_saved")
-        return result
 
 
 async def _warm(engine: Engine) -> None:
@@ -245,26 +135,34 @@ async def _warm(engine: Engine) -> None:
         await engine.warm()
 
 
-def _close_all(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
+def _stitched(engine: Engine, made: Made) -> Transcript:
+    cuts = list(made.cuts.values())
+    promised_s = made.media.duration_s if made.media and made.media.duration_s else 0.0
+    gaps: list[Gap] = []
+    if made.samples is not None:
+        heard_s = made.samples / SAMPLE_RATE_HZ
+    else:  # the rest could not be decoded
+        reached_s = max((cut.end_sample for cut in cuts), default=0) / SAMPLE_RATE_HZ
+        heard_s = max(reached_s + 1.0, promised_s)
+        gaps = _undecoded(cuts, heard_s, made.broken)
+    flags = _flags(engine, cuts, heard_s, promised_s)
+    return stitch(cuts, made.results, duration_s=heard_s, errors=made.losses, gaps=gaps, flags=flags)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise Fault("output.disk_full", f"state folder: {error.strerror}") from error
+def _undecoded(cuts: list[Cut], length_s: float, code: str) -> list[Gap]:
+    stretches = uncovered(cuts, math.ceil(length_s * SAMPLE_RATE_HZ))
+    return [
+        Gap(stretch.start / SAMPLE_RATE_HZ, min((stretch.end or 0) / SAMPLE_RATE_HZ, length_s), code)
+        for stretch in stretches
+    ]
 
 
-def _flags(engine: Engine, media: MediaInfo | None, samples: int) -> list[str]:
-    heard_s = samples / SAMPLE_RATE_HZ
+def _flags(engine: Engine, cuts: list[Cut], heard_s: float, promised_s: float) -> list[str]:
     flags = []
     if engine.capabilities.draft:
         flags.append("draft")
-    if heard_s < _SHORTEST_S:
+    if heard_s < SHORTEST_S or all(cut.silent for cut in cuts):
         flags.append("no_speech")
-    promised_s = media.duration_s if media and media.duration_s else 0.0
     if promised_s - heard_s > max(2.0, 0.02 * promised_s):
         flags.append("truncated_media")
     return flags

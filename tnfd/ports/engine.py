@@ -30,7 +30,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class EngineChunk:
-    """One encoded cut on disk. ``encoding`` "pcm" is raw s16le, 16 kHz mono; "opus" is Ogg/Opus."""
+    """One encoded cut on disk. ``encoding`` "pcm" is raw s16le, 16 kHz mono; "opus" is Ogg/Opus.
+
+    An engine that takes "opus" takes "wav" as well.
+    """
 
     path: Path
     encoding: Encoding

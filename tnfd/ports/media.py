@@ -1,4 +1,4 @@
-"""Opening recordings: probing, decoding, encoding; always in a child process."""
+"""Opening recordings: probing, decoding, cutting, encoding; always in a child process."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from pathlib import Path
 from typing import Protocol
 
 from tnfd.model import Cut, Encoding, MediaInfo
+from tnfd.rules.cuts import Limits, Stretch
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareRequest:
-    """How to prepare one recording.
+    """How to prepare one recording, or what of it is still owed.
 
-    Encoded cuts are written into ``scratch`` (an existing folder) as whole files, never overwriting.
-    A piece holds at most ``max_bytes`` and ``max_s`` seconds.
+    Encoded cuts are written into ``scratch`` (an existing folder) as whole files. ``wanted`` are cuts that are
+    known and are encoded (again), each into the file that it names. ``stretches`` are cut within ``limits``, by
+    default all of it; their cuts are numbered from ``next_index`` on. No file holds more than ``max_bytes``.
     """
 
     scratch: Path
     encoding: Encoding
     max_bytes: int
-    max_s: float
+    limits: Limits
     audio_languages: tuple[str, ...] = ()
+    wanted: tuple[Cut, ...] = ()
+    stretches: tuple[Stretch, ...] = (Stretch(0, None),)
+    next_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,10 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Last event: how much audio there really was, and how many packets could not be decoded."""
+    """Last event: how much audio was decoded, and how many packets could not be.
+
+    That is all there is in the recording where a stretch without an end was asked for.
+    """
 
     samples: int  # at 16 kHz
     bad_packets: int
@@ -50,11 +58,11 @@ class Media(Protocol):
     def prepare(
         self, source_fd: int, request: PrepareRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[MediaEvent]]:
-        """Decode the open file ``source_fd`` and encode it in cuts.
+        """Decode the open file ``source_fd`` from its start and encode what is asked for.
 
-        Yields one Probed, then each Cut as soon as its file is whole, then one Decoded.
-        An audio stream without any sample yields no Cut. The caller keeps ownership of ``source_fd``.
-        Leaving the context early ends the child.
+        Yields one Probed, then each Cut as soon as its file is whole, then one Decoded. Behind a Cut nothing more
+        is decoded until the next event is asked for. An audio stream without any sample yields no Cut. The
+        caller keeps ownership of ``source_fd``. Leaving the context early ends the child.
 
         Raises (while iterating):
             Fault: ``media.*``; ``output.disk_full`` where the scratch folder is full.

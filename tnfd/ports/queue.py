@@ -46,12 +46,13 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A counted failure; again after ``after_s`` seconds."""
+    """A counted failure; again after ``after_s`` seconds. ``anew``: the first since something was achieved."""
 
     after_s: float
     code: str
     message: str
     hint: str
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

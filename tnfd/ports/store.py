@@ -142,11 +142,19 @@ class WorkStore(Protocol):
         ...
 
     async def restart_cuts(self, lease: Lease, encoding: Encoding) -> None:
-        """Forget a plan that was not finished and of which nothing was answered."""
+        """Forget what was not answered of a plan, for an engine that takes another encoding."""
         ...
 
     async def save_cut(self, lease: Lease, cut: Cut) -> None:
-        """Store one row of the plan."""
+        """Store one row of the plan, or its new file. A silent cut counts as answered, with no text."""
+        ...
+
+    async def split_cuts(self, lease: Lease, indexes: Collection[int], max_s: float) -> None:
+        """Drop rows without answer that are too long for the server; smaller ones will take their place."""
+        ...
+
+    async def lose_chunk(self, lease: Lease, index: int, code: str) -> None:
+        """Give a row without answer up, for good or until a retry by command."""
         ...
 
     async def finish_cuts(self, lease: Lease, *, samples: int, bad_packets: int) -> None:

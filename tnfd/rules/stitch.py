@@ -1,7 +1,7 @@
 """Puts the results of a recording's cuts together into one transcript.
 
-Pure: offsets times, joins text, adds up languages and flags, and turns what is missing into gaps. Never drops
-a stretch silently.
+Pure: offsets times by samples, joins text, leaves out what neighbours both say, adds up languages and flags, and
+turns what is missing into gaps. Never drops a stretch silently.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tnfd.model import ChunkResult, Cut, Doubt, Gap, Segment, Timestamps, Transcript, Word
+from tnfd.model import SAMPLE_RATE_HZ, ChunkResult, Cut, Doubt, Gap, Segment, Timestamps, Transcript, Word
+from tnfd.rules.overlap import without_overlap
 from tnfd.rules.text import join
 
 # Strongest first.
@@ -33,23 +34,54 @@ def stitch(
     are stretches known to be missing beside the cuts, ``flags`` those of the recording itself.
     """
     codes = errors or {}
-    ordered = sorted(cuts, key=lambda cut: cut.start_sample)
-    found = [(cut, results[cut.index]) for cut in ordered if cut.index in results]
+    ordered = sorted(cuts, key=lambda cut: (cut.start_sample, cut.end_sample))
+    found = _parted([(cut, results[cut.index]) for cut in ordered if cut.index in results])
     missing = [
-        Gap(cut.start_s, cut.start_s + cut.duration_s, codes.get(cut.index, UNEXPLAINED))
+        Gap(*_only(cut, ordered, results), codes.get(cut.index, UNEXPLAINED))
         for cut in ordered
         if cut.index not in results
     ]
+    text = join(result.text for _, result in found)
+    said = [flag for _, result in found for flag in _flags(result)]
+    if text:  # it was said of silent pieces alone
+        said = [flag for flag in said if flag != "no_speech"]
+        flags = [flag for flag in flags if flag != "no_speech"]
     return Transcript(
-        text=join(result.text for _, result in found),
+        text=text,
         segments=tuple(segment for cut, result in found for segment in _placed(cut, result)),
         duration_s=duration_s,
         languages=_unique(language for _, result in found for language in result.languages),
         timestamps=_weakest([result for _, result in found]),
-        flags=_unique([*flags, *(flag for _, result in found for flag in _flags(result))]),
+        flags=_unique([*flags, *said]),
         gaps=_merged([*gaps, *missing]),
         doubts=tuple(doubt for cut, result in found for doubt in _doubts(cut, result)),
     )
+
+
+def _parted(found: list[tuple[Cut, ChunkResult]]) -> list[tuple[Cut, ChunkResult]]:
+    """Leave out once what two neighbours say of the audio that they share."""
+    parted: list[tuple[Cut, ChunkResult]] = []
+    for cut, result in found:
+        if parted and (shared := parted[-1][0].end_sample - cut.start_sample) > 0:
+            before, said = parted[-1]
+            said, result = without_overlap(
+                said, result, left_s=before.duration_s, overlap_s=shared / SAMPLE_RATE_HZ
+            )
+            parted[-1] = (before, said)
+        parted.append((cut, result))
+    return parted
+
+
+def _only(cut: Cut, ordered: Sequence[Cut], results: Mapping[int, ChunkResult]) -> tuple[float, float]:
+    """What of a cut without result no other one has, in seconds of the recording."""
+    start_s, end_s = cut.start_s, cut.start_s + cut.duration_s
+    for other in ordered:
+        if other.index in results:
+            if other.start_sample <= cut.start_sample < other.end_sample:
+                start_s = max(start_s, other.end_sample / SAMPLE_RATE_HZ)
+            if other.start_sample < cut.end_sample <= other.end_sample:
+                end_s = min(end_s, other.start_s)
+    return start_s, max(start_s, end_s)
 
 
 def _placed(cut: Cut, result: ChunkResult) -> Iterator[Segment]:

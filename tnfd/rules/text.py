@@ -23,7 +23,8 @@ _SURROGATES = re.compile(r"[\ud800-\udfff]")
 _SENTENCES = re.compile(r"(?<=\w{3}[.!?…])\s+|(?<=[。！？])\s*")
 _ENDED = re.compile(r"[.!?…。！？][\"'”’»)\]]*$")
 # Scripts that put no space between words: Thai to Myanmar, Khmer, kana, Han, full-width forms.
-_UNSPACED = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+UNSPACED = r"[\u0e00-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
+_UNSPACED = re.compile(UNSPACED)
 
 
 @dataclass(frozen=True, slots=True)

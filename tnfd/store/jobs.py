@@ -102,7 +102,7 @@ def wait(connection: sqlite3.Connection, job_id: str, waiting: Waiting) -> None:
 
 
 _SELECT = """
-SELECT j.*, t.owner_job, t.engine AS t_engine, t.media, t.summary, t.audio_s, t.requests,
+SELECT j.*, t.owner_job, t.engine AS t_engine, t.media, t.samples, t.summary, t.audio_s, t.requests,
        t.uploaded_bytes, t.cost_usd, t.sha256 AS t_sha256, o.root AS o_root, o.rel AS o_rel,
        (SELECT count(*) FROM chunk AS c WHERE c.transcription = t.id) AS chunks_total,
        (SELECT count(*) FROM chunk AS c WHERE c.transcription = t.id AND c.result IS NOT NULL) AS chunks_done
@@ -158,7 +158,7 @@ def _job(row: sqlite3.Row, outputs: tuple[OutputFile, ...]) -> Job:
         error=records.load_error(row["error"]),
         failures=row["failures"],
         lease_epoch=row["lease_epoch"],
-        media=adopted.media if adopted else records.load_media(row["media"]),
+        media=adopted.media if adopted else records.load_media(row["media"], row["samples"]),
         engine=adopted.engine if adopted else records.load_choice(row["t_engine"]),
         chunks_done=row["chunks_done"],
         chunks_total=row["chunks_total"],

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tnfd.model import (
+    SAMPLE_RATE_HZ,
     Adoption,
     ChunkResult,
     Cut,
@@ -81,9 +82,12 @@ def load_settings(text: str) -> JobSettings:
     return JobSettings(**raw)
 
 
-def load_media(text: str | None) -> MediaInfo | None:
-    """A MediaInfo column."""
-    return None if text is None else MediaInfo(**json.loads(text))
+def load_media(text: str | None, samples: int | None = None) -> MediaInfo | None:
+    """A MediaInfo column, with the length that was decoded beside it."""
+    if text is None:
+        return None
+    media = MediaInfo(**json.loads(text))
+    return media if samples is None else media.evolve(decoded_s=samples / SAMPLE_RATE_HZ)
 
 
 def load_adoption(text: str | None) -> Adoption | None:
@@ -133,7 +137,10 @@ def _segment(raw: dict[str, Any]) -> Segment:
 
 def cut_of(row: sqlite3.Row) -> Cut:
     """A chunk row's plan."""
-    return Cut(row["idx"], row["start_sample"], row["end_sample"], row["file"], row["size_bytes"])
+    return Cut(
+        row["idx"], row["start_sample"], row["end_sample"], row["file"], row["size_bytes"],
+        torn_start=bool(row["torn"] & 1), torn_end=bool(row["torn"] & 2), silent=bool(row["silent"]),
+    )  # fmt: skip
 
 
 def stat_values(stat: StatKey) -> tuple[int | str, ...]:

@@ -263,6 +263,14 @@ class SqliteStore:
         """See ``ports.store.WorkStore``."""
         await self._writer.run(lambda c: work.save_cut(c, lease, cut))
 
+    async def split_cuts(self, lease: Lease, indexes: Collection[int], max_s: float) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.split_cuts(c, lease, indexes, max_s))
+
+    async def lose_chunk(self, lease: Lease, index: int, code: str) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.lose_chunk(c, lease, index, code, self._now()))
+
     async def finish_cuts(self, lease: Lease, *, samples: int, bad_packets: int) -> None:
         """See ``ports.store.WorkStore``."""
         await self._writer.run(lambda c: work.finish_cuts(c, lease, samples, bad_packets, self._now()))

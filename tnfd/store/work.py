@@ -42,6 +42,7 @@ from tnfd.store import holds, jobs, records
 from tnfd.store.intake import forget_sight
 
 _ON_THE_WAY_S = 1.0  # until a job asks again whose files were being moved when it was to begin
+_SILENCE = records.dump(ChunkResult(""))
 _NOT_PAUSED_S = 2.0  # until a job asks again whose engine turned out not to be paused
 
 # -- leases ----------------------------------------------------------------------------------------
@@ -101,11 +102,13 @@ def _works(connection: sqlite3.Connection, transcription: Transcription, scope: 
 
 def _transcription(connection: sqlite3.Connection, number: int) -> Transcription:
     row = connection.execute("SELECT * FROM transcription WHERE id = ?", (number,)).fetchone()
-    cuts, results = [], {}
+    cuts, results, losses = [], {}, {}
     for chunk in connection.execute("SELECT * FROM chunk WHERE transcription = ? ORDER BY idx", (number,)):
         cuts.append(records.cut_of(chunk))
         if chunk["result"] is not None:
             results[chunk["idx"]] = records.load_result(chunk["result"])
+        elif chunk["error"] is not None:
+            losses[chunk["idx"]] = chunk["error"]
     return Transcription(
         id=row["id"],
         key=ContentKey(row["sha256"], row["size_bytes"], row["profile"]),
@@ -120,6 +123,8 @@ def _transcription(connection: sqlite3.Connection, number: int) -> Transcription
         results=results,
         transcript=records.load_transcript(row["transcript"]),
         generation=row["generation"],
+        losses=losses,
+        max_s=row["max_s"],
     )
 
 
@@ -147,24 +152,52 @@ def save_media(connection: sqlite3.Connection, lease: Lease, media: MediaInfo, n
 
 
 def restart_cuts(connection: sqlite3.Connection, lease: Lease, encoding: Encoding) -> None:
-    """Drop a plan without answers."""
+    """Drop what was not answered of a plan: another kind of engine takes other files."""
     hold(connection, lease)
     number = lease.transcription.id
     connection.execute("DELETE FROM chunk WHERE transcription = ? AND result IS NULL", (number,))
     connection.execute(
-        "UPDATE transcription SET encoding = ?, cuts_complete = 0, samples = NULL WHERE id = ?",
+        "UPDATE transcription SET encoding = ?, cuts_complete = 0, samples = NULL, max_s = NULL WHERE id = ?",
         (encoding, number),
     )
 
 
 def save_cut(connection: sqlite3.Connection, lease: Lease, cut: Cut) -> None:
-    """Add a row to the plan; a row that is there already is the same by construction and stays."""
+    """Add a row to the plan, or say how it is encoded now; silence needs no answer."""
     hold(connection, lease)
     connection.execute(
-        "INSERT OR IGNORE INTO chunk (transcription, idx, start_sample, end_sample, file, size_bytes)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (lease.transcription.id, cut.index, cut.start_sample, cut.end_sample, cut.file, cut.size_bytes),
+        "INSERT INTO chunk (transcription, idx, start_sample, end_sample, file, size_bytes, torn, silent,"
+        " result) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (transcription, idx)"
+        " DO UPDATE SET file = excluded.file, size_bytes = excluded.size_bytes WHERE chunk.result IS NULL",
+        (
+            lease.transcription.id, cut.index, cut.start_sample, cut.end_sample, cut.file, cut.size_bytes,
+            cut.torn_start + 2 * cut.torn_end, cut.silent, _SILENCE if cut.silent else None,
+        ),
+    )  # fmt: skip
+
+
+def split_cuts(connection: sqlite3.Connection, lease: Lease, indexes: Collection[int], max_s: float) -> None:
+    """Drop rows without answer that are too long; what they covered is owed in shorter ones."""
+    hold(connection, lease)
+    number = lease.transcription.id
+    connection.execute(
+        f"DELETE FROM chunk WHERE transcription = ? AND result IS NULL AND idx IN ({_marks(indexes)})",
+        (number, *indexes),
     )
+    connection.execute(
+        "UPDATE transcription SET max_s = min(coalesce(max_s, ?), ?) WHERE id = ?", (max_s, max_s, number)
+    )
+
+
+def lose_chunk(connection: sqlite3.Connection, lease: Lease, index: int, code: str, now: float) -> None:
+    """Give a row up: it becomes a gap, until somebody asks for it again."""
+    hold(connection, lease)
+    connection.execute(
+        "UPDATE chunk SET error = ? WHERE transcription = ? AND idx = ? AND result IS NULL",
+        (code, lease.transcription.id, index),
+    )
+    jobs.note(connection, lease.job.id, now, "gap", code)
+    jobs.touch(connection, lease.job.id, now)
 
 
 def finish_cuts(
@@ -194,7 +227,8 @@ def save_chunk(
     hold(connection, lease)
     number = lease.transcription.id
     connection.execute(
-        "UPDATE chunk SET result = ?, engine = ?, answered_at = ? WHERE transcription = ? AND idx = ?",
+        "UPDATE chunk SET result = ?, engine = ?, answered_at = ?, error = NULL"
+        " WHERE transcription = ? AND idx = ?",
         (records.dump(result), records.dump(engine), now, number, index),
     )
     connection.execute(
@@ -343,8 +377,8 @@ def _retry(connection: sqlite3.Connection, lease: Lease, outcome: Retry, now: fl
     jobs.move(connection, lease.job.id, JobState.QUEUED, now, "retry", f"{outcome.code}: {outcome.message}")
     error = ErrorInfo(outcome.code, outcome.message, outcome.hint, retryable=True)
     connection.execute(
-        "UPDATE job SET failures = failures + 1, error = ? WHERE id = ?",
-        (records.dump(error), lease.job.id),
+        "UPDATE job SET failures = CASE WHEN ? THEN 0 ELSE failures END + 1, error = ? WHERE id = ?",
+        (outcome.anew, records.dump(error), lease.job.id),
     )
     until = records.some_moment(now + outcome.after_s)
     jobs.wait(connection, lease.job.id, Waiting(WaitReason.RETRY, until, outcome.code))
@@ -454,8 +488,21 @@ def retry(connection: sqlite3.Connection, job_id: str, now: float) -> bool:
         forget_sight(connection, records.ref_of(row))
     else:
         jobs.move(connection, job_id, JobState.QUEUED, now, "retry", "by command")
+        _owe_gaps(connection, row["transcription"])
     connection.execute("UPDATE job SET failures = 0, error = NULL WHERE id = ?", (job_id,))
     return True
+
+
+def _owe_gaps(connection: sqlite3.Connection, transcription: int) -> None:
+    """Let what was given up be asked for again; a transcript with gaps is made anew."""
+    connection.execute(
+        "UPDATE chunk SET error = NULL WHERE transcription = ? AND result IS NULL", (transcription,)
+    )
+    connection.execute(
+        "UPDATE transcription SET state = 'open', transcript = NULL, summary = NULL, finished_at = NULL"
+        " WHERE id = ? AND state = 'partial'",
+        (transcription,),
+    )
 
 
 def hold_scope(connection: sqlite3.Connection, scope: str) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import multiprocessing
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
 from tnfd.clock import SystemClock
 from tnfd.ports.clock import Clock
-from tnfd.testing import http
+from tnfd.testing import hearing, http
 from tnfd.testing.behaviours import Behaviour, Hang, Ok, Reset, Status, from_json
 from tnfd.testing.records import Load, Request
 from tnfd.testing.turn import MODEL_FORMATS, Turn
@@ -30,7 +32,9 @@ Chooser = Callable[[Request], Behaviour | None]
 class ApiServer:
     """The server; an async context manager. ``url`` includes ``/v1``.
 
-    Each answer takes ``base_s`` + ``per_audio_s`` times the seconds of audio in the upload. Behaviours come,
+    Each answer takes ``base_s`` + ``per_audio_s`` times the seconds of audio in the upload. More than
+    ``most_bytes`` in a request or ``longest_s`` of audio are refused as OpenAI does. With ``listens`` the text is
+    what the audio says (``testing.seconds``); hearing it is not counted as time. Behaviours come,
     in this order, from ``script`` (one a request, in the order of arrival), ``every`` (each n-th request),
     ``choose`` (asked once the upload was read; may return None), ``always``; else it is ``Ok()``.
     """
@@ -43,8 +47,13 @@ class ApiServer:
         port: int = 0,
         clock: Clock | None = None,
         log: Path | None = None,
+        listens: bool = False,
     ) -> None:
         self.base_s = base_s
+        self.most_bytes: int | None = None
+        self.longest_s: float | None = None
+        self._listens = listens
+        self._ears: ProcessPoolExecutor | None = None
         self.per_audio_s = per_audio_s
         self.always: Behaviour | None = None
         self.choose: Chooser | None = None
@@ -99,7 +108,8 @@ class ApiServer:
         }
 
     def control(self, order: dict[str, Any]) -> None:
-        """Change latency and behaviours: ``base_s``, ``per_audio_s``, ``script``, ``always``, ``every``.
+        """Change latency and behaviours: ``base_s``, ``per_audio_s``, ``most_bytes``, ``longest_s``,
+        ``script``, ``always``, ``every``.
 
         Raises:
             ValueError: a behaviour cannot be read.
@@ -108,6 +118,8 @@ class ApiServer:
         always = from_json(order["always"]) if order.get("always") is not None else None
         every = (int(order["every"][0]), from_json(order["every"][1])) if order.get("every") else None
         self.base_s = float(order.get("base_s", self.base_s))
+        self.most_bytes = order.get("most_bytes", self.most_bytes)
+        self.longest_s = order.get("longest_s", self.longest_s)
         self.per_audio_s = float(order.get("per_audio_s", self.per_audio_s))
         self._script.extend(script)
         if "always" in order:
@@ -118,6 +130,10 @@ class ApiServer:
     # -- the server -------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        if self._listens:
+            # Spawned: a forked one would hold the sockets.
+            spawn = multiprocessing.get_context("spawn")
+            self._ears = ProcessPoolExecutor(1, mp_context=spawn, initializer=hearing.start)
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
         return self
@@ -131,6 +147,8 @@ class ApiServer:
             await asyncio.wait(self._connections)
         if self._server is not None:
             await self._server.wait_closed()
+        if self._ears is not None:
+            await asyncio.to_thread(self._ears.shutdown, cancel_futures=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task of our own: in 3.11 the streams report a cancelled handler of theirs as an unhandled error.
@@ -205,6 +223,8 @@ class ApiServer:
             request.received_at = self._clock.monotonic()
             await self._tell()
             if behaviour is None:
+                behaviour = self._refusal(head, request)
+            if behaviour is None:
                 behaviour = (self.choose(request) if self.choose else None) or self.always or Ok()
             return await turn.act(behaviour)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -214,6 +234,14 @@ class ApiServer:
             self.load.change(self._clock.monotonic(), -1)
             self._write_log(request)
             await self._tell()
+
+    def _refusal(self, head: http.Head, request: Request) -> Behaviour | None:
+        if self.most_bytes is not None and int(head.headers.get("content-length", "0")) > self.most_bytes:
+            return Status(413, message=f"Maximum content size limit ({self.most_bytes}) exceeded")
+        if self.longest_s is not None and request.audio_s > self.longest_s:
+            message = f"audio duration {request.audio_s:.1f} seconds is longer than {self.longest_s:g} seconds "
+            return Status(400, "invalid_value", message=message + "which is the maximum for this model")
+        return None
 
     def _scripted(self, request: Request) -> Behaviour | None:
         if self._script:
@@ -244,7 +272,7 @@ class ApiServer:
 
     async def _receive(self, head: http.Head, reader: asyncio.StreamReader, request: Request) -> bool:
         try:
-            upload: Upload | None = Upload(head.headers.get("content-type", ""))
+            upload: Upload | None = Upload(head.headers.get("content-type", ""), keep=self._listens)
         except BadUpload:
             upload = None
         async for block in http.read_body(reader, head):
@@ -263,6 +291,9 @@ class ApiServer:
         request.file_bytes = upload.file_bytes
         request.sha256 = upload.sha256
         request.audio_s = upload.audio_s
+        if self._ears is not None and upload.audio is not None:
+            loop = asyncio.get_running_loop()
+            request.heard = loop.run_in_executor(self._ears, hearing.answer, bytes(upload.audio))
         return True
 
     async def _tell(self) -> None:

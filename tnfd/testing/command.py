@@ -20,6 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds an answer takes")
     parser.add_argument("--per-audio", type=float, default=0.0, help="seconds more for each second of audio")
+    parser.add_argument("--most-bytes", type=int, help="larger requests are refused")
+    parser.add_argument("--longest", type=float, help="seconds of audio; longer ones are refused")
+    parser.add_argument("--listens", action="store_true", help="answers what the audio says (testing.seconds)")
     parser.add_argument("--log", type=Path, help="append one JSON line a request")
     parser.add_argument("--fail", type=_behaviour, help="what every request gets: a status, a name, or JSON")
     parser.add_argument("--every", type=int, default=0, help="each n-th request gets --status")
@@ -30,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         order["always"] = options.fail
     if options.every:
         order["every"] = [options.every, options.status]
-    asyncio.run(_serve(options.port, options.log, order))
+    order |= {"most_bytes": options.most_bytes, "longest_s": options.longest}
+    asyncio.run(_serve(options.port, options.log, order, listens=options.listens))
 
 
 def _behaviour(text: str) -> Any:
@@ -40,11 +44,11 @@ def _behaviour(text: str) -> Any:
         return text
 
 
-async def _serve(port: int, log: Path | None, order: dict[str, Any]) -> None:
+async def _serve(port: int, log: Path | None, order: dict[str, Any], *, listens: bool) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    server = ApiServer(port=port, log=log)
+    server = ApiServer(port=port, log=log, listens=listens)
     server.control(order)
     async with server:
         sys.stdout.write(server.url + "\n")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import asyncio
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -28,11 +29,12 @@ class Request:
     status: int | None = None
     outcome: str = "open"  # ok | refused | raw | flood | hang | reset | gone
     paid: bool = False
+    heard: asyncio.Future[dict[str, Any]] | None = None  # what it says, where the server listens
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the headers; the authorization is shortened."""
-        row = asdict(self)
-        del row["headers"]
+        names = [one.name for one in fields(self) if one.name not in ("headers", "heard")]
+        row = {name: getattr(self, name) for name in names}
         row["authorization"] = self.authorization[:12]
         return row
 

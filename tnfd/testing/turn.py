@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tnfd.ports.clock import Clock
@@ -74,6 +75,9 @@ class Turn:
             )
         own = behaviour.delay_s is not None
         await self._clock.sleep(behaviour.delay_s or 0.0 if own else self._latency_s(request))
+        heard = None if request.heard is None else await request.heard
+        if heard is not None and behaviour.text is None:
+            behaviour = replace(behaviour, text=heard["text"], extra={**heard, **behaviour.extra})
         text = f"words of {request.sha256[:8]}" if behaviour.text is None else behaviour.text
         self._note("ok", 200, paid=True)
         if request.response_format == "text":
@@ -82,6 +86,8 @@ class Turn:
             )
         else:
             body = {**_answer(request, text), **behaviour.extra}
+            if "word" not in request.fields.get("timestamp_granularities[]", []):
+                body.pop("words", None)
             raw = json.dumps(body).encode()
             http.answer(self._writer, 200, raw, "application/json", behaviour.headers)
         await self._writer.drain()

@@ -1,4 +1,4 @@
-"""One multipart upload as it streams in: fields, the file's hash and seconds. Keeps no whole file."""
+"""One multipart upload as it streams in: fields, the file's hash and seconds. Keeps no whole file unless asked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BadUpload(ValueError):
 class Upload:
     """Feed it the body's bytes in any pieces; read its attributes after ``finish``."""
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, *, keep: bool = False) -> None:
         found = re.search(r'boundary="?([^";]+)', content_type)
         if not content_type.startswith("multipart/form-data") or not found:
             raise BadUpload("no multipart form")
@@ -32,6 +32,7 @@ class Upload:
         self._hash = hashlib.sha256()
         self._head = b""
         self._tail = b""
+        self.audio: bytearray | None = bytearray() if keep else None  # the whole file
         self.fields: dict[str, list[str]] = {}
         self.file_name: str | None = None
         self.file_type = ""
@@ -117,6 +118,8 @@ class Upload:
             return
         self._hash.update(data)
         self.file_bytes += len(data)
+        if self.audio is not None:
+            self.audio += data
         if len(self._head) < _HEAD_BYTES:
             self._head += data[: _HEAD_BYTES - len(self._head)]
         self._tail = (self._tail + data)[-_TAIL_BYTES:]

@@ -11,9 +11,10 @@ CREATE TABLE transcription (
     state          TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'done', 'partial')),
     owner_job      TEXT,                          -- the job that does, or did, the work
     engine         TEXT,                          -- JSON; fixed once a chunk was paid
-    encoding       TEXT,                          -- of the cuts below
+    encoding       TEXT,                          -- of the cuts below, as long as the server takes it
+    max_s          REAL,                          -- the longest cut that the server took, where it refused longer ones
     media          TEXT,                          -- JSON
-    cuts_complete  INTEGER NOT NULL DEFAULT 0,    -- 1: the chunk rows are the whole recording
+    cuts_complete  INTEGER NOT NULL DEFAULT 0,    -- 1: all of it was decoded; what no chunk row covers is owed
     samples        INTEGER,                       -- decoded length at 16 kHz
     bad_packets    INTEGER,
     transcript     TEXT,                          -- JSON
@@ -34,8 +35,11 @@ CREATE TABLE chunk (
     end_sample    INTEGER NOT NULL,
     file          TEXT    NOT NULL,
     size_bytes    INTEGER NOT NULL,
+    torn          INTEGER NOT NULL DEFAULT 0,     -- 1: its start is shared with its neighbour, 2: its end, 3: both
+    silent        INTEGER NOT NULL DEFAULT 0,     -- 1: nothing audible, never sent
     engine        TEXT,                           -- JSON; which engine answered
     result        TEXT,                           -- JSON; null: owed
+    error         TEXT,                           -- the code for which it was given up; null: not
     answered_at   REAL,
     PRIMARY KEY (transcription, idx)
 ) STRICT, WITHOUT ROWID;
