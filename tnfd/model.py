@@ -111,6 +111,8 @@ class JobSettings:
     prompt: str = ""
     keywords: tuple[str, ...] = ()
     speakers: Literal["off", "engine", "channels"] = "off"
+    speaker_names: tuple[str, ...] = ()
+    speaker_samples: tuple[str, ...] = ()  # files with the voices of the names, absolute
     on_duplicate: Literal["write", "skip"] = "write"
     after: Literal["keep", "move", "delete"] = "keep"
     done_dir: str = "done"
@@ -140,6 +142,7 @@ class MediaInfo:
     audio_streams: int
     recorded_at: str | None = None
     decoded_s: float | None = None
+    channels: int = 1  # that are transcribed one by one; 1: all of them together
 
     def evolve(self, **changes: Any) -> MediaInfo:
         """Return a copy with changes."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tnfd.config import Config, EngineConfig, InboxConfig, base_url_of, resolve_settings, secret_of
+from tnfd.engines.ear import ChildEar
 from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
@@ -29,6 +30,7 @@ from tnfd.pipeline.fate import RetryPolicy
 from tnfd.pipeline.files import FileThreads
 from tnfd.pipeline.gate import Gate
 from tnfd.pipeline.handler import JobHandler
+from tnfd.pipeline.hearing import Hearing
 from tnfd.pipeline.statusfiles import StatusKeeper
 from tnfd.pipeline.transcribe import Transcriber
 from tnfd.ports.batch import Former
@@ -151,6 +153,7 @@ async def open_house(
     async with contextlib.AsyncExitStack() as stack:
         rack = await stack.enter_async_context(_rack(config, environ, clock))
         media = await stack.enter_async_context(ChildMedia(clock=clock))
+        ear = await stack.enter_async_context(ChildEar())
         if warm:
             aside = await stack.enter_async_context(asyncio.TaskGroup())
             aside.create_task(_warm(media, [rack.configured[name] for name in warm]))
@@ -164,6 +167,7 @@ async def open_house(
         transcriber = Transcriber(
             store, gate, media, rack, files, scratch,
             workers=daemon.workers, max_attempts=daemon.max_attempts, progress=progress,
+            hearing=Hearing(ear),
         )  # fmt: skip
         policy = RetryPolicy(daemon.max_attempts, *daemon.backoff_s)
         deliverer = Deliverer(store, outputs, files, progress)

@@ -111,6 +111,10 @@ class InboxConfig:
     speakers: Literal["off", "engine", "channels"] = field(
         default="off", metadata=_is(kinds.one_of("off", "engine", "channels"))
     )
+    speaker_names: tuple[str, ...] = field(
+        default=(), metadata=_is(kinds.texts("names", forms.check_speaker, distinct=True))
+    )
+    speaker_samples: tuple[Path, ...] = field(default=(), metadata=_is(kinds.paths("files")))
     on_duplicate: Literal["write", "skip"] = field(
         default="write", metadata=_is(kinds.one_of("write", "skip"))
     )
@@ -264,7 +268,6 @@ def _whisper(value: str) -> str | None:
 # ignored; whoever builds one deletes its row.
 NOT_YET: dict[str, Callable[[Any], str | None]] = {
     "inbox.engine": _more_than_one,
-    "inbox.speakers": _other_than("off"),
     "engine.type": _whisper,
     "engine.requests_per_minute": _other_than(0.0),
     "privacy.local_only": _other_than(False),

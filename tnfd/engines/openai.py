@@ -7,6 +7,7 @@ the server's patience, never counts: that is for whoever holds the permission to
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -75,6 +76,7 @@ class OpenAIEngine:
             timestamps="verbose_json" in self._profile.formats,
             max_concurrency=max_concurrency or self._profile.max_concurrency,
             usd_per_minute=price_usd_per_minute if self._price_is_set else self._profile.usd_per_minute,
+            speakers=self._profile.speakers,
         )
         self._connection = Connection(
             self.base_url, self._profile, self.capabilities.max_concurrency, clock or SystemClock()
@@ -142,7 +144,11 @@ class OpenAIEngine:
     def _plan(self, hints: Hints) -> _Request:
         fields: dict[str, Any] = {"model": self.model, "response_format": "json"}
         sent: set[str] = set()
-        if hints.want_times and self._may("verbose_json") and "verbose_json" in self._profile.formats:
+        if self._profile.chunking:
+            fields["chunking_strategy"] = "auto"
+        if hints.speakers:
+            self._plan_speakers(hints, fields, sent)
+        elif hints.want_times and self._may("verbose_json") and "verbose_json" in self._profile.formats:
             fields["response_format"] = "verbose_json"
             sent.add("verbose_json")
             if self._may("words"):
@@ -155,6 +161,22 @@ class OpenAIEngine:
         self._plan_language(hints, fields, sent)
         self._plan_words(hints, fields, sent)
         return _Request(fields, frozenset(sent))
+
+    def _plan_speakers(self, hints: Hints, fields: dict[str, Any], sent: set[str]) -> None:
+        if not self._may("diarized_json"):
+            raise Fault("engine.no_speakers", "the server does not know response_format diarized_json")
+        fields["response_format"] = "diarized_json"
+        sent.add("diarized_json")
+        if self._may("chunking"):
+            fields["chunking_strategy"] = "auto"  # required for more than 30 s of audio
+            sent.add("chunking")
+        if hints.voices and self._may("voices"):
+            fields["known_speaker_names"] = [voice.name for voice in hints.voices]
+            fields["known_speaker_references"] = [
+                f"data:{voice.media_type};base64,{base64.b64encode(voice.sample).decode()}"
+                for voice in hints.voices
+            ]
+            sent.add("voices")
 
     def _plan_language(self, hints: Hints, fields: dict[str, Any], sent: set[str]) -> None:
         if self._profile.language_list:

@@ -17,18 +17,21 @@ from tnfd.rules.hearing import times
 from tnfd.rules.hearing.phrases import Sound
 from tnfd.rules.hearing.times import Stretch
 from tnfd.rules.hearing.tokens import Written, written
+from tnfd.rules.tongue import language_of
 
 _DEEPEST = 8  # halvings of a cut whose text is not found at once
 
 
-async def timed(ear: Ear, chunk: EngineChunk, result: ChunkResult, sound: Sound) -> ChunkResult:
+async def timed(
+    ear: Ear, chunk: EngineChunk, result: ChunkResult, sound: Sound, *, expected: Sequence[str] = ()
+) -> ChunkResult:
     """Return the result with segments and words in time, and ``timestamps`` aligned or estimated.
 
-    One that has times, or no text, comes back as it is.
+    One that has times, or no text, comes back as it is. ``expected`` are the languages it may be in.
     """
     if result.timestamps != "none" or not result.text.strip():
         return result
-    english = all(language == "en" for language in result.languages)
+    english = _is_english(result, expected)
     pieces = written(result.text, english=english)
     words = None
     if english:
@@ -41,6 +44,14 @@ async def timed(ear: Ear, chunk: EngineChunk, result: ChunkResult, sound: Sound)
         segments=times.segments(pieces, made),
         timestamps="estimated" if words is None else "aligned",
     )
+
+
+def _is_english(result: ChunkResult, expected: Sequence[str]) -> bool:
+    """Whether the text may be English; where nothing tells, the aligner's own failure will."""
+    known = result.languages or tuple(filter(None, [language_of(result.text, expected)]))
+    if known:
+        return known[0].partition("-")[0] == "en"
+    return result.text.isascii() and (not expected or any(one.partition("-")[0] == "en" for one in expected))
 
 
 async def _spans(

@@ -29,6 +29,7 @@ DOUBTS = (REPETITION, PROMPT_ECHO, NO_SPEECH_TEXT, STOCK_PHRASE, FEW_WORDS, MANY
 
 _RATIO = 2.4  # compression; Whisper's own threshold
 _WINDOW = 480  # characters: what is said in 30 s, for which that threshold was made
+_DISTINCT = 0.5  # of the words in a stretch that compresses so well
 _TIMES = {1: 8, 2: 5}  # an n-gram in a row: "no, no, no, no" is said
 _TIMES_LONGER, _LONGEST = 4, 40
 _SPREAD_WORDS = 4  # a sentence of so many, as often anywhere in a cut
@@ -188,7 +189,8 @@ def _compressed(text: str, tokens: Sequence[_Token]) -> Iterator[_Range]:
         window = text[at : at + _WINDOW]
         if len(window) >= _WINDOW // 4 and _ratio(window) > _RATIO:
             inside = [n for n, token in enumerate(tokens) if at <= token.at < at + _WINDOW]
-            if inside:
+            said = [tokens[n].text for n in inside]
+            if inside and len(set(said)) <= _DISTINCT * len(said):  # counting compresses, too
                 yield _Range(REPETITION, inside[0], inside[-1] + 1)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 _MUCH = 40  # letters; of less nobody can tell
 _SHARE = 0.06  # of the words must be the commonest of the language; of running text a third is
+_PART = 0.1  # of a recording's text: less is a mistake, or a quotation
 _AHEAD = 1.5  # times as many as of the next language
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -59,6 +60,22 @@ def language_of(text: str, expected: Sequence[str] = ()) -> str | None:
     found = _by_script(letters) or _by_words(text[:20_000], expected)
     known = {code.partition("-")[0]: code for code in expected}
     return known.get(found) if known and found else found
+
+
+def languages_of(texts: Sequence[str], expected: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the languages of a recording's pieces in order of appearance; what is a tenth of it counts."""
+    if len(expected) == 1:
+        return tuple(expected)
+    letters: Counter[str] = Counter()
+    for text in texts:
+        if (found := language_of(text, expected)) is not None:
+            letters[found] += len(text)
+    most = sum(letters.values())
+    found_all = tuple(code for code, count in letters.items() if count >= _PART * most)
+    if found_all:
+        return found_all
+    whole = language_of(" ".join(texts), expected)
+    return () if whole is None else (whole,)
 
 
 def _by_script(letters: Sequence[str]) -> str | None:
