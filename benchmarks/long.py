@@ -78,7 +78,9 @@ def make(folder: Path, kind: Kind, seconds: int) -> Path:
     if path.exists():
         return path
     hidden = folder / f".{path.name}"
-    with av.open(str(hidden), "w", format="ogg" if kind.suffix == "opus" else kind.suffix.replace("m4a", "mp4")) as out:
+    with av.open(
+        str(hidden), "w", format="ogg" if kind.suffix == "opus" else kind.suffix.replace("m4a", "mp4")
+    ) as out:
         picture: Any = None
         if kind.picture:
             picture = out.add_stream("mpeg4", rate=1)
@@ -145,7 +147,9 @@ class Site:
         """Start ``tnfd batch`` on the recording."""
         given = [str(self.recording), "--config", str(self.config), "--concurrency", str(SLOTS)]
         given += ["--format", "txt,json"]
-        environ = {key: value for key, value in os.environ.items() if not key.startswith(("TNFD_", "OPENAI_"))}
+        environ = {
+            key: value for key, value in os.environ.items() if not key.startswith(("TNFD_", "OPENAI_"))
+        }
         return subprocess.Popen(
             [sys.executable, "-m", "tnfd", "batch", *given],
             env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -200,7 +204,8 @@ def run(site: Site, log: Path, seconds: int) -> Run:
 
 def most_at_once(rows: list[dict[str, Any]]) -> int:
     changes = sorted(
-        [(row["started_at"], 1) for row in rows] + [(row["answered_at"] or row["started_at"], -1) for row in rows]
+        [(row["started_at"], 1) for row in rows]
+        + [(row["answered_at"] or row["started_at"], -1) for row in rows]
     )
     level = peak = 0
     for _, by in changes:
@@ -272,7 +277,9 @@ def listening_server(folder: Path, per_audio_s: float = PER_AUDIO_S) -> Iterator
             server.terminate()
 
 
-def measure(folder: Path, audio: Path, name: str, seconds: int, server: tuple[str, Path]) -> tuple[bool, Site]:
+def measure(
+    folder: Path, audio: Path, name: str, seconds: int, server: tuple[str, Path]
+) -> tuple[bool, Site]:
     """Run one recording to its end and say what came out."""
     url, log = server
     kind = KINDS[name]
@@ -302,7 +309,9 @@ def measure_speech(folder: Path, audio: Path, server: tuple[str, Path], seconds:
     url, log = server
     found = run(Site(folder, "speech", speech(audio, seconds), url), log, seconds)
     fine = found.mb_an_hour <= WANTED_MB_AN_HOUR
-    print(f"{'ok ' if fine else 'NOT'} speech {seconds / 60:.0f} min  {found.mb_an_hour:.1f} MB/h", flush=True)
+    print(
+        f"{'ok ' if fine else 'NOT'} speech {seconds / 60:.0f} min  {found.mb_an_hour:.1f} MB/h", flush=True
+    )
     return fine
 
 

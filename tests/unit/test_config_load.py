@@ -252,7 +252,7 @@ formats = [
   "txt",
   "foo",
 ]
-speakers = "engine"
+speakers = "engines"
 settle_s = 0.1
 name_format = "{{stm}}.{{ext}}"
 exclude = ["ok/**", "a["]
@@ -288,7 +288,6 @@ daily_usd = -1
     assert 'did you mean "queue_size"?' in words
     assert 'did you mean "openai"?' in words
     assert "it belongs to [daemon]" in words
-    assert 'not available yet in this version: "engine"' in words
 
 
 @pytest.mark.parametrize(
@@ -516,7 +515,6 @@ def test_a_given_name_is_kept_and_the_default_gives_way(load: Load, tmp_path: Pa
 
 NOT_BUILT = {
     "inbox.engine": 'engine = ["openai", "sphinx"]',
-    "inbox.speakers": 'speakers = "engine"',
     "engine.type": '[engines.x]\ntype = "whisper"',
     "engine.requests_per_minute": '[engines.x]\ntype = "openai"\nrequests_per_minute = 5',
     "privacy.local_only": "[privacy]\nlocal_only = true",

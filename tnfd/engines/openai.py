@@ -258,6 +258,8 @@ class OpenAIEngine:
         option = decide_adjustment(signal, request.sent)
         if option is not None:
             self._refused.add(option)
+            if option == "verbose_json":
+                self.capabilities = replace(self.capabilities, timestamps=False)
             raise Fault("engine.adjusted", f"{option}: {clean(signal.message, secrets=secrets)}")
         fault = fault_of(signal, secrets=secrets)
         if fault.code == "engine.bad_key" and key is None:

@@ -20,7 +20,7 @@ _SHORT = {
 }  # fmt: skip
 _SIGNS = {"&": "and", "+": "plus", "=": "equals", "%": "percent", "@": "at"}
 _PARTS = re.compile(
-    r"[$€£¥]?\d[\d,]*(?:[.:]\d+)?(?:st|nd|rd|th|s|%)?(?![A-Za-z\d])|\d+|[A-Za-z]+(?:'[A-Za-z]+)*|[&+=%@]"
+    r"[$€£¥]?\d+(?:,\d{3})*(?:[.:]\d+)?(?:st|nd|rd|th|s|%)?(?![A-Za-z\d])|\d+|[A-Za-z]+(?:'[A-Za-z]+)*|[&+=%@]"
 )
 _LETTERS = re.compile(r"(?:[A-Za-z]\.){2,}[A-Za-z]?|[A-Z]{2,5}")
 
