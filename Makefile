@@ -26,7 +26,7 @@ $(READY): pyproject.toml
 	  echo "tnfd needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
 	  echo "Name one that is: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(PY) || { echo "Setting up $(VENV) (once, about a minute)"; $(PYTHON) -m venv $(VENV); }
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[sphinx,test,dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[sphinx,whisper,test,dev]'
 	@touch $@
 
 test: $(READY)  ## run the tests

@@ -24,6 +24,7 @@ from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.lease import ignore_sigio
 from tnfd.model import JobState
 from tnfd.ports.clock import Clock
+from tnfd.ports.engine import Preparing
 from tnfd.ports.queue import LookAgain, Outcome, Retry, Wait
 from tnfd.ports.store import Finished
 from tnfd.rules.names import for_terminal, printable
@@ -330,6 +331,11 @@ class _Daemon:
                 "total": self._house.config.daemon.workers,
             },
             "stopping": self._stop.is_set(),
+            "doing": {
+                name: engine.doing
+                for name, engine in self._house.engines.items()
+                if isinstance(engine, Preparing) and engine.doing
+            },
         }
 
     # -- signals -----------------------------------------------------------------------------------

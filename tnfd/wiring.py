@@ -16,10 +16,13 @@ from tnfd.engines.ear import ChildEar
 from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
+from tnfd.engines.whisper import WhisperEngine, WhisperOptions
+from tnfd.engines.whisper_models import installed_model
 from tnfd.errors import ConfigError, Fault
 from tnfd.intake.claims import StoreClaims
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.options import IntakeOptions
+from tnfd.libraries import install_command, is_installed, library_of
 from tnfd.media import ChildMedia
 from tnfd.outputs.local import LocalOutputs
 from tnfd.pipeline.adopt import Adopter
@@ -75,10 +78,12 @@ def prepare_state_dir(config: Config) -> Path:
     return state_dir
 
 
-def build_engine(engine: EngineConfig, environ: Mapping[str, str], clock: Clock) -> Engine:
+def build_engine(engine: EngineConfig, config: Config, environ: Mapping[str, str], clock: Clock) -> Engine:
     """Build one engine. Its key is looked up at each request, so that a key put in place later is found."""
     if engine.type == "sphinx":
         return SphinxEngine(engine.name)
+    if engine.type == "whisper":
+        return WhisperEngine(engine.name, engine.model, _whisper_options(engine, config, environ))
 
     def key() -> str | None:
         try:
@@ -99,10 +104,44 @@ def build_engine(engine: EngineConfig, environ: Mapping[str, str], clock: Clock)
     )
 
 
+def _whisper_options(engine: EngineConfig, config: Config, environ: Mapping[str, str]) -> WhisperOptions:
+    return WhisperOptions(
+        models_dir(config),
+        environ,
+        device=engine.device,
+        compute_type=engine.compute_type,
+        download=engine.download,
+        local_only=config.privacy.local_only,
+    )
+
+
+def installed_whisper(config: Config, environ: Mapping[str, str]) -> str | None:
+    """A whisper model that lies on this machine, if its library does; of several the one to prefer."""
+    return installed_model(models_dir(config), environ) if is_installed("whisper") else None
+
+
+def preflight(engine: EngineConfig, config: Config, environ: Mapping[str, str]) -> None:
+    """Say what keeps an engine on this machine from working, as far as looking at files tells.
+
+    Raises:
+        Fault: a library or a model is missing, and nothing will bring it.
+    """
+    if engine.type == "whisper":
+        WhisperEngine(engine.name, engine.model, _whisper_options(engine, config, environ)).preflight()
+    elif not is_installed(engine.type):
+        hint = f"Run: {install_command(engine.type)}; then restart tnfd."
+        raise Fault("engine.not_installed", library_of(engine.type), hint=hint)
+
+
+def models_dir(config: Config) -> Path:
+    """Where tnfd puts models that it downloads."""
+    return config.daemon.state_dir / "models"
+
+
 def _rack(config: Config, environ: Mapping[str, str], clock: Clock) -> EngineRack:
     def build(name: str, model: str | None) -> Engine:
         engine = config.engines[name]
-        return build_engine(replace(engine, model=model or engine.model), environ, clock)
+        return build_engine(replace(engine, model=model or engine.model), config, environ, clock)
 
     return EngineRack(tuple(config.engines), build)
 

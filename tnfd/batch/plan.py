@@ -214,7 +214,7 @@ def owed(plan: Plan) -> dict[int, str]:
 
 def estimate(plan: Plan, environ: Mapping[str, str], owes: Mapping[int, str]) -> Estimate:
     """Sum up what is owed."""
-    prices = {name: price_of(engine, environ) for name, engine in plan.config.engines.items()}
+    prices = {name: price_of(engine, plan.config, environ) for name, engine in plan.config.engines.items()}
     used: dict[str, None] = {}
     audio_s = cost_usd = 0.0
     counts = {"already": 0, "render": 0, "todo": 0}
@@ -236,9 +236,9 @@ def estimate(plan: Plan, environ: Mapping[str, str], owes: Mapping[int, str]) ->
     )
 
 
-def price_of(engine: EngineConfig, environ: Mapping[str, str]) -> Price:
+def price_of(engine: EngineConfig, config: Config, environ: Mapping[str, str]) -> Price:
     """Where an engine sends audio, and its price."""
-    can = build_engine(engine, environ, SystemClock()).capabilities
+    can = build_engine(engine, config, environ, SystemClock()).capabilities
     host = ""
     if engine.type == "openai":
         url = base_url_of(engine, environ)

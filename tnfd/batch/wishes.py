@@ -23,7 +23,8 @@ from tnfd.config import (
     no_engine,
     secret_of,
 )
-from tnfd.errors import CODES, ConfigError, Problem
+from tnfd.errors import CODES, ConfigError, Fault, Problem
+from tnfd.wiring import installed_whisper, preflight
 
 _FLAGS = {
     "inbox.formats": "--format",
@@ -91,8 +92,11 @@ def load_setting(wishes: Wishes, environ: Mapping[str, str]) -> Setting:
     overrides = _overrides(wishes)
     assumed = False
     try:
-        if wishes.engine is None and not load_config(wishes.config, environ, places=False).engines:
-            overrides["inbox.engine"], assumed = ["openai"], True
+        if wishes.engine is None and not (given := load_config(wishes.config, environ, places=False)).engines:
+            model = installed_whisper(given, environ)
+            overrides["inbox.engine"], assumed = ["openai" if model is None else "whisper"], model is None
+            if model is not None:
+                overrides.setdefault("engine.model", model)
         config = load_config(wishes.config, environ, overrides, places=False)
         here = {**overrides, "inbox.path": [os.getcwd()]}
         plain = load_config(wishes.config, environ, here, places=False).inboxes[0]
@@ -105,6 +109,7 @@ def load_setting(wishes: Wishes, environ: Mapping[str, str]) -> Setting:
             engines={name: _wider(engine, wishes.concurrency) for name, engine in config.engines.items()},
         )
     _require_key(config, environ, assumed=assumed)
+    _require_local(config, environ)
     return Setting(config, plain, assumed)
 
 
@@ -156,6 +161,18 @@ def _require_key(config: Config, environ: Mapping[str, str], *, assumed: bool) -
         raise ConfigError([Problem(where, None, "engines", message)])
     code = CODES["engine.no_key"]
     raise ConfigError([Problem(where, None, f"engines.{engine.name}", f"{code.message} {code.hint}")])
+
+
+def _require_local(config: Config, environ: Mapping[str, str]) -> None:
+    """Refuse to begin where the engine's library or model is not there: files could only wait."""
+    engine = next(iter(config.engines.values()))
+    try:
+        preflight(engine, config, environ)
+    except Fault as fault:
+        where = str(config.file) if config.file else "configuration"
+        raise ConfigError(
+            [Problem(where, None, f"engines.{engine.name}", f"{fault.message} {fault.hint}")]
+        ) from None
 
 
 def is_default(engine: EngineConfig) -> bool:

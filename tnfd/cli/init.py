@@ -201,7 +201,7 @@ def _describe(config: Config, folder: Path, environ: Mapping[str, str]) -> str:
         from tnfd.clock import SystemClock
         from tnfd.wiring import build_engine
 
-        price = build_engine(engine, environ, SystemClock()).capabilities.usd_per_minute
+        price = build_engine(engine, config, environ, SystemClock()).capabilities.usd_per_minute
         text += f", about ${price * hours * 60:.2f}" if price else ", of no known price"
     else:
         text += ", free"

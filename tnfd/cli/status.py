@@ -151,7 +151,8 @@ def _rows(
         until = f", tried again {_soon(engine['until'], clock)}" if engine["until"] else ""
         model = f" ({engine['model']})" if engine["model"] else ""
         flight = f", {engine['in_flight']} in flight" if engine["in_flight"] else ""
-        text = f"{engine['name']}{model}: {engine['state']}{flight}{until}"
+        doing = f", {engine['doing']}" if engine["doing"] else ""
+        text = f"{engine['name']}{model}: {engine['state']}{flight}{until}{doing}"
         rows.append(("engine", text, engine["state"]))
     if not found["engines"]:
         rows.append(("engine", "none is configured: tnfd init --engine NAME", ""))

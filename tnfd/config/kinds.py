@@ -280,6 +280,17 @@ def paths(expected: str) -> Kind:
     return Kind(f"a list of {expected}", take, _commas, lambda value: [str(one) for one in value])
 
 
+def model() -> Kind:
+    """A model's name, or the folder that it lies in, which is made absolute."""
+    plain = text("a model's name", forms.check_label)
+
+    def take(value: object, origin: Origin) -> str:
+        written: str = plain.take(value, origin)
+        return str(absolute(written, origin)) if written.startswith(("~", "./", "../")) else written
+
+    return Kind(plain.expected, take)
+
+
 def inbox_relative(expected: str) -> Kind:
     """A folder that may be written relative to the inbox; kept as written, ``~`` expanded; empty is none."""
 

@@ -17,6 +17,7 @@ from tnfd.config.forms import nearest
 from tnfd.config.layers import Document, Given, parse_document, read_document
 from tnfd.config.lines import KeyPath
 from tnfd.config.places import default_state_dir, find_file, folders, key_files, overlaps
+from tnfd.config.privacy import beyond
 from tnfd.config.reading import Reading, Table
 from tnfd.config.schema import (
     INBOX,
@@ -81,6 +82,7 @@ def _build(
     _check_names(reading, config)
     _check_after(reading, config)
     _check_speakers(reading, config, places=places)
+    reading.report_findings(beyond(config, environ))
     if places:
         reading.report_findings(overlaps(config))
         reading.report_findings(folders(config))

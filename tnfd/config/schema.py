@@ -18,6 +18,10 @@ from tnfd.rules.formats import available
 CONTRACT_FORMATS = ("txt", "md", "srt", "vtt", "json")
 FORMATS = available()  # those that can be rendered
 ENGINE_TYPES = ("openai", "whisper", "sphinx")  # each is also the name of a built-in engine
+COMPUTE_TYPES = (
+    "auto", "default", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16",
+    "bfloat16", "float32",
+)  # fmt: skip
 DEFAULT_MODELS = {"openai": "gpt-transcribe", "whisper": "small", "sphinx": "en-us"}
 
 
@@ -144,9 +148,7 @@ class EngineConfig:
     name: str
     type: str = field(metadata=_is(kinds.one_of(*ENGINE_TYPES)))
     # sphinx has one model, which nobody chooses.
-    model: str = field(
-        default="", metadata=_is(kinds.text("a model's name", forms.check_label), "openai", "whisper")
-    )
+    model: str = field(default="", metadata=_is(kinds.model(), "openai", "whisper"))
     base_url: str = field(default="", metadata=_is(kinds.text("a URL", forms.check_base_url), "openai"))
     api_key_file: Path | None = field(
         default=None, metadata=_is(kinds.path("a file's path", optional=True, private=True), "openai")
@@ -163,8 +165,8 @@ class EngineConfig:
     price_usd_per_minute: float = field(
         default=-1.0, metadata=_is(kinds.number(0, unit=" of dollars", also=-1), "openai")
     )
-    device: str = field(default="auto", metadata=_is(kinds.text("a device's name"), "whisper"))
-    compute_type: str = field(default="auto", metadata=_is(kinds.text("a compute type"), "whisper"))
+    device: str = field(default="auto", metadata=_is(kinds.one_of("auto", "cpu", "cuda"), "whisper"))
+    compute_type: str = field(default="auto", metadata=_is(kinds.one_of(*COMPUTE_TYPES), "whisper"))
     download: bool = field(default=False, metadata=_is(kinds.switch(), "whisper"))
 
 
@@ -260,17 +262,11 @@ def _more_than_one(value: tuple[str, ...]) -> str | None:
     return "a list of several engines" if len(value) > 1 else None
 
 
-def _whisper(value: str) -> str | None:
-    return "whisper" if value == "whisper" else None
-
-
 # Schema key -> what of a valid value is not built yet (None: nothing). A setting is refused rather than
 # ignored; whoever builds one deletes its row.
 NOT_YET: dict[str, Callable[[Any], str | None]] = {
     "inbox.engine": _more_than_one,
-    "engine.type": _whisper,
     "engine.requests_per_minute": _other_than(0.0),
-    "privacy.local_only": _other_than(False),
     "retention.transcripts_days": _other_than(0),
 }
 

@@ -36,7 +36,7 @@ class Overview:
         counts = {str(state): 0 for state in JobState}
         counts.update({} if connection is None else views.counts(connection))
         waiting = {} if connection is None else views.waiting(connection)
-        engines = self._engines()
+        engines = self._engines(live.get("doing", {}))
         return {
             "schema": SCHEMA,
             "running": pid is not None,
@@ -59,7 +59,7 @@ class Overview:
             for inbox in self._config.inboxes
         ]
 
-    def _engines(self) -> list[dict[str, Any]]:
+    def _engines(self, doing: dict[str, str]) -> list[dict[str, Any]]:
         found = [] if self._connection is None else ledger.engines(self._connection, self._now)
         known = {status.name: status for status in found}
         listed = []
@@ -75,6 +75,7 @@ class Overview:
                     "detail": (status.detail or None) if status else None,
                     "until": moment(status.until) if status and status.until else None,
                     "in_flight": status.in_flight if status else 0,
+                    "doing": doing.get(engine.name),
                 }
             )
         return listed

@@ -85,7 +85,7 @@ def plan_redo(
             continue
         name = settings.engines[0].name
         if name not in prices:
-            built = build_engine(config.engines[name], environ, clock)
+            built = build_engine(config.engines[name], config, environ, clock)
             prices[name] = built.capabilities.usd_per_minute
         content = (job.sha256, profile_of(settings))
         items.append(RedoItem(job, settings, stat, _audio_s(job), prices[name], content not in paid))

@@ -66,7 +66,7 @@ def read_answer(body: bytes, *, content_type: str = "", duration_s: float) -> An
         return Answer(tidy(data))
     if not isinstance(data, dict):
         raise NotUnderstood("the answer is JSON, but no transcript")
-    return _read_object(data, duration_s)
+    return read_object(data, duration_s)
 
 
 def _plain_text(raw: str, content_type: str) -> str:
@@ -80,7 +80,8 @@ def _plain_text(raw: str, content_type: str) -> str:
     return raw
 
 
-def _read_object(data: dict[str, Any], duration_s: float) -> Answer:
+def read_object(data: dict[str, Any], duration_s: float) -> Answer:
+    """The same of an object that was parsed already."""
     text = data.get("text")
     segments = _read_segments(data, duration_s)
     if not isinstance(text, str):

@@ -1,4 +1,4 @@
-"""The parent's side of an engine's process: started at the first request, again after a crash, killed when stuck.
+"""The parent's side of an engine's process: started when needed, again after a crash, killed when stuck.
 
 Owns the process and its turn: one request at a time, others wait. Knows nothing of what is asked; the other
 side of the pipe is ``child_host.py``.

@@ -1,11 +1,12 @@
 """The child's side of an engine's process: loads one worker, hands it requests, ends when its parent does.
 
-Stands alone: the standard library and nothing of tnfd, so that it starts quickly and can be run as a file. A
-worker is a file beside it with ``open_worker() -> Callable[[request, tell], answer]``; what it imports stays here.
+Stands alone: the standard library and nothing of tnfd, so that it starts quickly and can be run as a file.
+A worker is a file beside it with ``open_worker() -> Callable[[request, tell], answer]``; what it imports
+stays here.
 
-A frame is four bytes of length (big endian) and that much JSON. Each request gets any number of ``{"news": ...}``
-(what ``tell`` was given: a sign of life) and then one answer; ``{"error": text}`` where the worker raised. Ends
-with 0 when stdin ends or nothing came for ``idle_s`` seconds.
+A frame is four bytes of length (big endian) and that much JSON. Each request gets any number of
+``{"news": ...}`` (what ``tell`` was given: a sign of life) and then one answer; ``{"error": text}`` where the
+worker raised. Ends with 0 when stdin ends or nothing came for ``idle_s`` seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Worker = Callable[[dict[str, Any], Tell], dict[str, Any]]
 
 
 def main() -> None:
-    """Serve requests: ``child_host.py WORKER_FILE IDLE_S PARENT_PID MEMORY_BYTES FILE_BYTES``; 0: no limit."""
+    """Serve requests: ``child_host.py WORKER IDLE_S PARENT_PID MEMORY_BYTES FILE_BYTES``; 0: no limit."""
     file, idle_s, parent = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
     memory_bytes, file_bytes = int(sys.argv[4]), int(sys.argv[5])
     _tie_to(parent)

@@ -1,25 +1,17 @@
-"""The process that holds pocketsphinx: requests on stdin, answers on stdout; ends when its parent does.
+"""The worker that holds pocketsphinx, run by ``child_host.py`` in a process of its own.
 
-Stands alone: the standard library and pocketsphinx, nothing of tnfd, so that it starts quickly and can be run
-as a file. pocketsphinx holds the interpreter's lock while it decodes, which is why it lives here.
+Stands alone: the standard library and pocketsphinx, nothing of tnfd. pocketsphinx holds the interpreter's
+lock while it decodes, which is why it lives there.
 
-A frame is four bytes of length (big endian) and that much JSON. Request: ``{"path": hex of the path's
-bytes}``, raw s16le at 16 kHz, mono. Answer: ``{"utterances": [[[start_s, end_s, word], ...], ...]}`` or
-``{"error": text}``. Ends with 0 when stdin ends or nothing came for ``idle_s`` seconds.
+Request: ``{"path": hex of the path's bytes}``, raw s16le at 16 kHz, mono. Answer:
+``{"utterances": [[[start_s, end_s, word], ...], ...]}``.
 """
 
 from __future__ import annotations
 
 import array
-import json
-import os
 import re
-import resource
-import select
-import signal
-import struct
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 RATE_HZ = 16_000
@@ -28,9 +20,6 @@ _LONGEST_S = 30  # an utterance without a pause is cut here: the decoder's memor
 _CUT_FROM_S = 20  # ... at the quietest place after this many seconds
 _QUIET_S = 0.3
 _FRAMES_PER_S = 100  # of the decoder's word times
-_FRAME_MAX_BYTES = 16 * 1024 * 1024
-_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
-_LIMIT_BYTES = 2 * 1024**3  # of memory; 309 MB resident was measured
 _FILLER = re.compile(r"[<\[+].*")  # <s> </s> <sil> [NOISE] [SPEECH] ++UH++
 _VARIANT = re.compile(r"\(\d+\)$")  # "to(3)" is the third pronunciation of "to"
 
@@ -38,44 +27,19 @@ Utterance = tuple[float, bytes]  # seconds from the start of the audio; s16le
 TimedWord = tuple[float, float, str]  # seconds from the start of the audio
 
 
-def main() -> None:
-    """Serve requests: ``sphinx_child.py IDLE_S PARENT_PID``."""
-    idle_s, parent = float(sys.argv[1]), int(sys.argv[2])
-    _tie_to(parent)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * 1024, 1024 * 1024))  # what stderr may fill
-    _limit_memory()
-    requests = sys.stdin.buffer.raw if hasattr(sys.stdin.buffer, "raw") else sys.stdin.buffer
-    # What a library prints must not get between the frames.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    decoder: Any = None
-    while (request := _read_frame(requests, idle_s)) is not None:
-        if decoder is None:
-            decoder = _decoder()
-        try:
-            answer: dict[str, Any] = {"utterances": _transcribe(decoder, request["path"], parent)}
-        except OSError as error:
-            answer = {"error": error.strerror or "the audio cannot be read"}
-        except (RuntimeError, ValueError) as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        _write_frame(answers, answer)
+Tell = Callable[[object], None]
 
 
-def _tie_to(parent: int) -> None:
-    """End with the parent, even when it is killed in the middle of a long decoding."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
-    if sys.platform == "linux":
-        import ctypes
+def open_worker() -> Callable[[dict[str, Any], Tell], dict[str, Any]]:
+    """See ``child_host``; the model is loaded at the first request."""
+    decoders: list[Any] = []
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the line above
-        raise SystemExit(0)
+    def work(request: dict[str, Any], tell: Tell) -> dict[str, Any]:
+        if not decoders:
+            decoders.append(_decoder())
+        return {"utterances": _transcribe(decoders[0], request["path"], tell)}
 
-
-def _limit_memory() -> None:
-    if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (_LIMIT_BYTES, _LIMIT_BYTES))
+    return work
 
 
 def _decoder() -> Any:
@@ -85,44 +49,14 @@ def _decoder() -> Any:
     return Decoder(samprate=RATE_HZ, loglevel="FATAL", fwdflat=False)
 
 
-# -- frames ---------------------------------------------------------------------------------------------
-
-
-def _read_frame(source: Any, idle_s: float) -> dict[str, Any] | None:
-    """Wait for the next request; None when stdin ends or nothing comes."""
-    ready, _, _ = select.select([source], [], [], idle_s)
-    head = _read_exactly(source, 4) if ready else b""
-    if len(head) < 4:
-        return None
-    (length,) = struct.unpack(">I", head)
-    if length > _FRAME_MAX_BYTES:
-        raise ValueError("a frame is too long")
-    frame: dict[str, Any] = json.loads(_read_exactly(source, length))
-    return frame
-
-
-def _read_exactly(source: Any, length: int) -> bytes:
-    data = b""
-    while len(data) < length and (more := source.read(length - len(data))):
-        data += more
-    return data
-
-
-def _write_frame(sink: BinaryIO, frame: dict[str, Any]) -> None:
-    body = json.dumps(frame).encode()
-    sink.write(struct.pack(">I", len(body)) + body)
-    sink.flush()
-
-
 # -- speech ---------------------------------------------------------------------------------------------
 
 
-def _transcribe(decoder: Any, path: str, parent: int) -> list[list[TimedWord]]:
+def _transcribe(decoder: Any, path: str, tell: Tell) -> list[list[TimedWord]]:
     found = []
     with open(bytes.fromhex(path), "rb") as pcm:
         for start_s, samples in utterances(pcm):
-            if os.getppid() != parent:  # where PDEATHSIG does not exist
-                raise SystemExit(0)
+            tell({"at_s": start_s})
             words = _decode(decoder, start_s, samples)
             if words:
                 found.append(words)
@@ -194,7 +128,3 @@ def quietest(speech: bytes | bytearray, first: int) -> int:
         return len(speech) - len(speech) % 2
     sums = [sum(loudness[at : at + width]) for at in range(len(loudness) - width + 1)]
     return first - first % 2 + 2 * step * (sums.index(min(sums)) + width // 2)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from tnfd.model import ChunkResult, Encoding, EngineChoice
 
@@ -99,6 +99,16 @@ class Engine(Protocol):
         Cancellation aborts the request; whether it was paid is then unknown.
         """
         ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """An engine that may need minutes to make itself ready, as for a download.
+
+    ``doing``: what it is at, for people; else empty.
+    """
+
+    doing: str
 
 
 class Engines(Protocol):
