@@ -117,9 +117,9 @@ class Whisperer:
 
     def _failure(self, offset_s: float) -> Failure:
         """The same cut asked again fails again now and then."""
-        for place, failure in self._before:
+        for place, former in self._before:
             if abs(place - offset_s) < 3.0:
-                return failure if self._chance.random() < self._stubborn else "none"
+                return former if self._chance.random() < self._stubborn else "none"
         failed = self._chance.random() < self._rate
         failure: Failure = self._chance.choice(self._failures) if failed else "none"
         self._before.append((offset_s, failure))
