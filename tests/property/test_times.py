@@ -15,7 +15,9 @@ from tnfd.rules.hearing.phrases import Phrase, Sound
 from tnfd.rules.hearing.times import Stretch
 from tnfd.rules.hearing.tokens import Written, written
 
-WORDS = st.sampled_from(["the", "sea", "lighthouse,", "stood.", "42", "—", "Kristiansund", "why?", "日本語です。"])
+WORDS = st.sampled_from(
+    ["the", "sea", "lighthouse,", "stood.", "42", "—", "Kristiansund", "why?", "日本語です。"]
+)
 TEXTS = st.lists(WORDS, min_size=1, max_size=60).map(" ".join)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 from tnfd.engines import ear_child
 from tnfd.engines.child import Child, ChildOptions
 from tnfd.errors import Fault
+from tnfd.model import Encoding
 from tnfd.ports.ear import Span
 from tnfd.ports.engine import EngineChunk
 from tnfd.rules.faults import clean
@@ -55,13 +56,14 @@ class ChildEar:
         return [None if span is None else (span[0], span[1]) for span in answer["spans"]]
 
     async def copy(
-        self, chunk: EngineChunk, to: Path, *, start_s: float, end_s: float, pad_s: float = 0.0
-    ) -> EngineChunk:
+        self, chunk: EngineChunk, to: Path, *, start_s: float, end_s: float, pad_s: float = 0.0,
+        encoding: Encoding | None = None,
+    ) -> EngineChunk:  # fmt: skip
         """See the port."""
         request = {"do": "copy", "to": os.fsencode(to).hex(), "start_s": start_s, "end_s": end_s}
-        answer = await self._ask(chunk, {**request, "pad_s": pad_s})
+        answer = await self._ask(chunk, {**request, "pad_s": pad_s, "into": encoding})
         size_bytes, duration_s = int(answer["size_bytes"]), answer["samples"] / ear_child.RATE_HZ
-        return EngineChunk(to, chunk.encoding, duration_s, size_bytes)
+        return EngineChunk(to, encoding or chunk.encoding, duration_s, size_bytes)
 
     async def _ask(self, chunk: EngineChunk, request: dict[str, Any]) -> dict[str, Any]:
         request |= {"path": os.fsencode(chunk.path).hex(), "encoding": chunk.encoding}

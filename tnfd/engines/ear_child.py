@@ -9,7 +9,7 @@ Requests hold ``path`` (hex of the path's bytes), ``encoding``, and one of these
 - ``align`` with ``words: [[word, phones], ...]``, ``start_s``, ``end_s`` answers ``{"spans": [[start_s,
   end_s] or null, ...]}``, one a word; ``phones`` is how a word is said that the dictionary does not know.
 - ``copy`` with ``to`` (hex), ``start_s``, ``end_s``, ``pad_s`` writes a stretch, after as much silence, in the
-  same encoding; answers ``{"samples": n, "size_bytes": n}``.
+  same encoding or the one named by ``into``; answers ``{"samples": n, "size_bytes": n}``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import array
 import math
 import operator
 import os
+import wave
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -73,7 +74,7 @@ class Ear:
                 start, end, pad = (round(request[key] * RATE_HZ) for key in ("start_s", "end_s", "pad_s"))
                 stretch = array.array("h", bytes(2 * pad)) + samples[start:end]
                 to = bytes.fromhex(request["to"])
-                _write(to, request["encoding"], stretch)
+                _write(to, request.get("into") or request["encoding"], stretch)
                 return {"samples": len(stretch), "size_bytes": os.stat(to).st_size}
         raise ValueError(f"unknown request {request['do']!r}")
 
@@ -82,7 +83,7 @@ class Ear:
         key = (path, st.st_ino, st.st_mtime_ns)
         if self._heard != key:
             self._heard, self._samples = None, array.array("h")
-            self._samples = _read_pcm(path) if encoding == "pcm" else _decode(path)
+            self._samples = _read_pcm(path) if encoding == "pcm" else _decode(path, encoding)
             self._heard = key
         return self._samples
 
@@ -152,12 +153,13 @@ def _read_pcm(path: bytes) -> array.array[int]:
     return samples
 
 
-def _decode(path: bytes) -> array.array[int]:
+def _decode(path: bytes, encoding: str) -> array.array[int]:
     import av
 
     samples = array.array("h")
+    container_format = "wav" if encoding == "wav" else "ogg"
     try:
-        with av.open(os.fsdecode(path), options={"protocol_whitelist": "file"}, format="ogg") as container:
+        with av.open(os.fsdecode(path), options={"protocol_whitelist": "file"}, format=container_format) as container:
             resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE_HZ)
             for frame in container.decode(audio=0):
                 for piece in resampler.resample(frame):
@@ -173,6 +175,13 @@ def _write(path: bytes, encoding: str, samples: array.array[int]) -> None:
     if encoding == "pcm":
         with open(path, "wb") as file:
             file.write(samples.tobytes())
+        return
+    if encoding == "wav":
+        with wave.open(os.fsdecode(path), "wb") as wav:
+            wav.setnchannels(1)
+            wav.setsampwidth(2)
+            wav.setframerate(RATE_HZ)
+            wav.writeframes(samples.tobytes())
         return
     import av
 

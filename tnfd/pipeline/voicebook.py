@@ -85,9 +85,9 @@ class VoiceBook:
         names = {voice.name for voice in self.known}
         found = list(self.known)
         for sample in samples_of(result, names) if self._ear is not None else []:
-            path = self._folder / f"voice-{len(found)}{chunk.path.suffix}"
+            path = self._folder / f"voice-{len(found)}.wav"
             try:
-                await self._ear.copy(chunk, path, start_s=sample.start_s, end_s=sample.end_s)  # type: ignore[union-attr]
+                await self._ear.copy(chunk, path, start_s=sample.start_s, end_s=sample.end_s, encoding="wav")  # type: ignore[union-attr]
                 found.append(await asyncio.to_thread(_read, sample.speaker, path))
             except (Fault, OSError) as error:
                 _log.info("job.voice_not_learned", reason=str(error))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from tnfd.model import Encoding
 from tnfd.ports.engine import EngineChunk
 
 Span = tuple[float, float]  # seconds from the start of the cut
@@ -31,7 +32,8 @@ class Ear(Protocol):
         ...
 
     async def copy(
-        self, chunk: EngineChunk, to: Path, *, start_s: float, end_s: float, pad_s: float = 0.0
-    ) -> EngineChunk:
-        """Write a stretch of a cut, after ``pad_s`` of silence, as a new one in the same encoding."""
+        self, chunk: EngineChunk, to: Path, *, start_s: float, end_s: float, pad_s: float = 0.0,
+        encoding: Encoding | None = None,
+    ) -> EngineChunk:  # fmt: skip
+        """Write a stretch of a cut, after ``pad_s`` of silence, as a new one, by default encoded the same."""
         ...

@@ -43,7 +43,7 @@ _SLOW = 4.0  # a phrase with so many times the sound that it needs did not make 
 _USUAL_CPS = 12.0
 _KEPT = 0.85  # of the undoubted words must be in the other answer
 
-_SENTENCE = re.compile(r"(?<=[.!?…。！？؟।])[\"'”’»)\]]*\s*")
+_SENTENCE = re.compile(r"(?<=[.!?…؟।])[\"'”’»)\]]*\s+|(?<=[。！？])[\"'”’»)\]」』]*\s*")
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _UNSPACED = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 

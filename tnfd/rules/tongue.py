@@ -25,7 +25,7 @@ _SCRIPTS = {
 }  # fmt: skip
 _COMMON = {
     "en": "the and to of that is it in you was for this have with not are but what they",
-    "de": "der die und das ist ich nicht ein zu es den mit sie wir auf auch dass eine war",
+    "de": "der die und das ist ich nicht ein zu es den mit sie wir auf auch dass eine war wo er wie im niemand",
     "fr": "le la les et des est que une dans pas pour qui vous nous je ce sur avec mais",
     "es": "el los las que y es una para con por lo como pero más muy está del esto porque",
     "it": "il che di e non è una per sono con gli della anche come più questo ma del ho",
@@ -40,14 +40,16 @@ _COMMON = {
     "tr": "bir ve bu çok da de için ne ama var ben o gibi değil daha olarak kadar sonra",
     "hu": "a az és hogy nem is egy ez de van meg volt csak már mint még ha azt",
     "ro": "și de la nu în că este cu o un pe mai pentru din sunt care dar ce",
-    "ru": "и в не на что я с он это как по но они мы из у за так",
-    "uk": "і в не на що я з він це як по але вони ми та у за так є",
+    "ru": "и в не на что я с он это как по но они мы из у за так кто его ему если или вот",
+    "uk": "і в не на що я з він це як по але вони ми та у за так є хто його йому якщо або ось",
     "bg": "и в не на че се от това да за са по но ще как са ли",
     "ar": "في من على أن هذا ما إلى لا التي مع كان عن هذه هو كل",
     "fa": "و در به از که این را با است می برای آن یک خود تا ها",
     "ur": "کے میں کی ہے اور سے کا کو یہ ہیں نے پر اس بھی نہیں",
 }  # fmt: skip
+_DIFFERENT = 3  # of them at the least
 _WORDS = {code: frozenset(words.split()) for code, words in _COMMON.items()}
+_SHARED = Counter(word for words in _WORDS.values() for word in words)
 
 
 def language_of(text: str, expected: Sequence[str] = ()) -> str | None:
@@ -89,11 +91,18 @@ def _by_script(letters: Sequence[str]) -> str | None:
 
 
 def _by_words(text: str, expected: Sequence[str]) -> str | None:
-    words = [word.casefold() for word in _WORD.findall(text)]
+    words = Counter(word.casefold() for word in _WORD.findall(text))
     codes = {code.partition("-")[0] for code in expected} & _WORDS.keys() or _WORDS.keys()
-    counts = sorted(((sum(word in _WORDS[code] for word in words), code) for code in codes), reverse=True)
-    most, code = counts[0]
-    next_most = counts[1][0] if len(counts) > 1 else 0
-    if most < max(3, _SHARE * len(words)) or most < _AHEAD * next_most:
+    ranked = sorted(((_weight(words, code), code) for code in codes), reverse=True)
+    most, code = ranked[0]
+    next_most = ranked[1][0] if len(ranked) > 1 else 0.0
+    different = sum(word in _WORDS[code] for word in words)
+    if different < _DIFFERENT or most < _SHARE * words.total() or most < _AHEAD * next_most:
         return None
     return code
+
+
+def _weight(words: Counter[str], code: str) -> float:
+    """Count a language's commonest words; what is one in several languages counts less."""
+    own = _WORDS[code]
+    return sum(count / _SHARED[word] for word, count in words.items() if word in own)
