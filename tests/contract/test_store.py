@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from dataclasses import replace
 from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 from pathlib import Path
@@ -366,6 +367,8 @@ async def test_late_worker_writes_nothing(stores: Stores, store: AnyStore, outco
         store.save_media(late, MediaInfo("mp3", "mp3", 1.0, 1)),
         store.restart_cuts(late, "pcm"),
         store.save_cut(late, Cut(0, 0, 1, "0.ogg", 1)),
+        store.split_cuts(late, [0], 30.0),
+        store.lose_chunk(late, 0, "engine.rejected"),
         store.finish_cuts(late, samples=1, bad_packets=0),
         store.save_chunk(late, 0, ENGINE, ChunkResult("x"), uploaded_bytes=1, cost_usd=1, audio_s=1),
         store.save_transcript(late, TEXT),
@@ -691,7 +694,7 @@ async def test_work_is_kept_step_by_step(stores: Stores, store: AnyStore) -> Non
     )
     await store.save_chunk(lease, 0, ENGINE, result, uploaded_bytes=10, cost_usd=0.5, audio_s=30.0)
     job = await the_job(store, job_id)
-    assert (job.chunks_done, job.chunks_total, job.media) == (1, 2, media)
+    assert (job.chunks_done, job.chunks_total, job.media) == (1, 2, media.evolve(decoded_s=60.0))
     assert (job.engine, job.usage) == (ENGINE, Usage(30.0, 1, 10, 0.5))
     await store.finish(lease, Released())
     known = (await begin(store, job_id)).transcription
@@ -717,6 +720,75 @@ async def test_plan_that_is_dropped_keeps_what_was_paid(stores: Stores, store: A
     assert (known.encoding, known.cuts_complete, known.samples) == ("pcm", False, None)
 
 
+async def test_cut_is_kept_with_its_edges_and_its_new_file(stores: Stores, store: AnyStore) -> None:
+    job_id = await claim(stores, store)
+    lease = await begin(store, job_id)
+    torn = Cut(3, 10, 90, "0003.ogg", 7, torn_start=True, torn_end=True)
+    again = replace(torn, file="0003.wav", size_bytes=70)
+    await store.save_cut(lease, Cut(0, 0, 42, "0000.ogg", 7, torn_end=True))
+    await store.save_cut(lease, torn)
+    await store.save_cut(lease, again)
+    await store.save_chunk(lease, 0, ENGINE, ChunkResult("a"), uploaded_bytes=1, cost_usd=0.0, audio_s=1.0)
+    await store.save_cut(lease, Cut(0, 0, 42, "0000.wav", 70, torn_end=True))  # answered: stays as it was
+    await store.finish(lease, Released())
+    known = (await begin(store, job_id)).transcription
+    assert known.cuts == (Cut(0, 0, 42, "0000.ogg", 7, torn_end=True), again)
+
+
+async def test_silent_cut_needs_no_answer(stores: Stores, store: AnyStore) -> None:
+    job_id = await claim(stores, store)
+    lease = await begin(store, job_id)
+    await store.save_cut(lease, Cut(0, 0, 42, "", 0, silent=True))
+    job = await the_job(store, job_id)
+    assert (job.chunks_done, job.chunks_total, job.usage.requests, job.engine) == (1, 1, 0, None)
+    await store.finish(lease, Released())
+    known = (await begin(store, job_id)).transcription
+    assert (known.cuts[0].silent, known.results) == (True, {0: ChunkResult("")})
+
+
+async def test_split_drops_what_was_not_answered_and_keeps_the_smallest_limit(
+    stores: Stores, store: AnyStore
+) -> None:
+    job_id = await claim(stores, store)
+    lease = await begin(store, job_id)
+    for index in range(4):
+        await store.save_cut(lease, Cut(index, index, index + 1, f"{index}.ogg", 1))
+    await store.save_chunk(lease, 1, ENGINE, ChunkResult("b"), uploaded_bytes=1, cost_usd=0.0, audio_s=1.0)
+    await store.split_cuts(lease, [0, 1, 2], 50.0)
+    await store.split_cuts(lease, [], 80.0)
+    await store.finish(lease, Released())
+    known = (await begin(store, job_id)).transcription
+    assert [cut.index for cut in known.cuts] == [1, 3]
+    assert (known.results[1].text, known.max_s) == ("b", 50.0)
+
+
+async def test_what_was_given_up_is_owed_again_after_a_retry(stores: Stores, store: AnyStore) -> None:
+    job_id = await claim(stores, store)
+    lease = await begin(store, job_id)
+    for index in range(2):
+        await store.save_cut(lease, Cut(index, index, index + 1, f"{index}.ogg", 1))
+    await store.finish_cuts(lease, samples=2, bad_packets=0)
+    await store.save_chunk(lease, 0, ENGINE, ChunkResult("a"), uploaded_bytes=1, cost_usd=0.0, audio_s=1.0)
+    await store.lose_chunk(lease, 1, "engine.rejected")
+    await store.lose_chunk(lease, 0, "engine.rejected")  # has its answer: nothing to give up
+    await store.finish(lease, Released())
+    lease = await begin(store, job_id)
+    assert lease.transcription.losses == {1: "engine.rejected"}
+    await store.save_transcript(lease, Transcript("a", (), 2.0, gaps=GAPS))
+    await store.finish(lease, Partial(GAPS))
+    assert (await the_job(store, job_id)).gaps == GAPS
+    assert await store.retry([job_id]) == [job_id]
+    again = (await begin(store, job_id)).transcription
+    assert (again.transcript, again.losses, again.results[0].text) == (None, {}, "a")
+
+
+async def test_failures_count_anew_once_something_was_answered(stores: Stores, store: AnyStore) -> None:
+    job_id = await claim(stores, store)
+    for anew, failures in ((False, 1), (False, 2), (True, 1), (False, 2)):
+        await store.finish(await begin(store, job_id), Retry(0.0, "engine.timeout", "", "", anew=anew))
+        assert (await the_job(store, job_id)).failures == failures
+
+
 async def test_transcript_survives_and_shows_when_the_job_ends(stores: Stores, store: AnyStore) -> None:
     text = Transcript("a \ud800 b", (Segment(0.0, 1.5, "a"),), 60.0, ("de",), "engine", ("draft",), GAPS)
     job_id = await claim(stores, store)
@@ -726,6 +798,14 @@ async def test_transcript_survives_and_shows_when_the_job_ends(stores: Stores, s
     await store.finish(lease, Partial(GAPS))
     job = await the_job(store, job_id)
     assert (job.languages, job.timestamps, job.gaps) == (("de",), "engine", GAPS)
+
+
+async def test_whole_transcript_survives_a_failure_behind_it(stores: Stores, store: AnyStore) -> None:
+    text = Transcript("a \ud800 b", (Segment(0.0, 1.5, "a"),), 60.0, ("de",), "engine", ("draft",))
+    job_id = await claim(stores, store)
+    lease = await begin(store, job_id)
+    await transcribe(store, lease, text)
+    await store.finish(lease, FAIL)
     await store.retry([job_id])
     assert (await begin(store, job_id)).transcription.transcript == text
 

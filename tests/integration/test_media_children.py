@@ -22,6 +22,7 @@ from tnfd.media.keeper import Ended, Keeper
 from tnfd.media.wire import Order
 from tnfd.model import Cut, Encoding
 from tnfd.ports.media import Decoded, Media, MediaEvent, PrepareRequest, Probed
+from tnfd.rules.cuts import Limits
 from tnfd.testing import FakeClock
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc or needs prctl")
@@ -50,13 +51,13 @@ def short_fd(tmp_path: Path) -> Iterator[int]:
 @pytest.fixture
 def long_fd(tmp_path: Path) -> Iterator[int]:
     """Ten hours: minutes of work for a child."""
-    fd = os.open(make.long_silence(tmp_path / "long.wav", 10.0), os.O_RDONLY)
+    fd = os.open(make.long_silence(tmp_path / "long.wav", 10.0), os.O_RDWR)
     yield fd
     os.close(fd)
 
 
 def request(scratch: Path, encoding: Encoding = "opus") -> PrepareRequest:
-    return PrepareRequest(scratch, encoding, 10**9, 48 * 3600.0)
+    return PrepareRequest(scratch, encoding, 10**9, Limits(48 * 3600.0))
 
 
 async def events_of(media: ChildMedia, fd: int, wanted: PrepareRequest) -> list[MediaEvent]:
@@ -101,7 +102,9 @@ async def test_child_s_fault_arrives(media: ChildMedia, tmp_path: Path, scratch:
 
 
 async def test_too_long_comes_after_what_the_file_is(media: ChildMedia, long_fd: int, scratch: Path) -> None:
-    async with media.prepare(long_fd, PrepareRequest(scratch, "opus", 10**9, 60.0)) as events:
+    os.truncate(f"/dev/fd/{long_fd}", 44 + 49 * 3600 * 16_000)
+    os.pwrite(long_fd, make.wav_header(49 * 3600 * 16_000, 8000), 0)
+    async with media.prepare(long_fd, request(scratch)) as events:
         assert isinstance(await anext(events), Probed)
         with pytest.raises(Fault, match=r"media\.too_long"):
             await anext(events)
@@ -195,7 +198,7 @@ async def test_child_ends_when_nobody_listens(long_fd: int, scratch: Path) -> No
     keeper, ended = Keeper(), asyncio.Event()
     scratch_fd = os.open(scratch, os.O_RDONLY)
     try:
-        order = Order("opus", 10**9, 48 * 3600.0).line()
+        order = Order("opus", 10**9, Limits(48 * 3600.0)).line()
         child = await keeper.spawn(order, long_fd, scratch_fd, lambda _: ended.set())
         await asyncio.get_running_loop().sock_recv(child.reply, 1)
         child.reply.close()
@@ -413,11 +416,13 @@ import asyncio, os, pathlib, sys
 from tnfd.clock import SystemClock
 from tnfd.media import ChildMedia
 from tnfd.ports.media import PrepareRequest
+from tnfd.rules.cuts import Limits
 
 async def main(source, scratch, stay):
     fd = os.open(source, os.O_RDONLY)
     async with ChildMedia(clock=SystemClock()) as media:
-        async with media.prepare(fd, PrepareRequest(pathlib.Path(scratch), "opus", 10**9, 1e6)) as events:
+        wanted = PrepareRequest(pathlib.Path(scratch), "opus", 10**9, Limits(1e6))
+        async with media.prepare(fd, wanted) as events:
             await anext(events)
             if stay:
                 print(media.nursery_pid, flush=True)

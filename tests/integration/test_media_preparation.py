@@ -15,15 +15,17 @@ import pytest
 from tnfd.errors import Fault
 from tnfd.media.keeper import Child, Ended
 from tnfd.media.preparation import Preparation
+from tnfd.media.wire import Order
 from tnfd.model import Cut
-from tnfd.ports.media import Decoded, PrepareRequest, Probed
+from tnfd.ports.media import Decoded, Probed
+from tnfd.rules.cuts import Limits
 from tnfd.testing import FakeClock
 
 PROBED = {
     "event": "probed", "container": "mp3", "codec": "mp3", "duration_s": 1.0, "audio_streams": 1,
     "recorded_at": None,
 }  # fmt: skip
-CUT = {"event": "cut", "index": 0, "start": 0, "end": 16000, "file": "0000.ogg"}
+CUT = {"event": "cut", "index": 0, "start": 0, "end": 16000, "file": "0000.ogg", "torn": [False, False]}
 DECODED = {"event": "decoded", "samples": 16000, "bad_packets": 0}
 
 
@@ -34,8 +36,8 @@ class Rig:
         theirs.setblocking(False)
         self.child = Child(1, theirs, asyncio.get_running_loop().create_future())
         self.scratch_fd = os.open(scratch, os.O_RDONLY)
-        wanted = PrepareRequest(scratch, "opus", 1000, 60.0)
-        self.events = Preparation(self.child, wanted, self.scratch_fd, 10_000, FakeClock())
+        order = Order("opus", 1000, Limits(60.0))
+        self.events = Preparation(self.child, order, self.scratch_fd, 10_000, FakeClock())
 
     def say(self, *lines: dict[str, Any] | bytes) -> None:
         for line in lines:

@@ -12,6 +12,7 @@ from tnfd.demo import sample, sample_text
 from tnfd.media.task import prepare_recording
 from tnfd.media.wire import Order
 from tnfd.ports.media import MediaEvent
+from tnfd.rules.cuts import Limits
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def pcm(tmp_path: Path) -> bytes:
     scratch_fd = os.open(tmp_path, os.O_RDONLY)
     try:
         with sample() as path, path.open("rb") as source:
-            prepare_recording(source.fileno(), scratch_fd, Order("pcm", 10**6, 60.0), events.append)
+            prepare_recording(source.fileno(), scratch_fd, Order("pcm", 10**6, Limits(60.0)), events.append)
     finally:
         os.close(scratch_fd)
     assert len(events) == 3

@@ -1,4 +1,4 @@
-"""The media room's decisions: which stream, where silence belongs, what is too long, how long is stuck."""
+"""The media room's decisions: which stream, where silence belongs, how long is stuck."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tnfd.errors import Fault
-from tnfd.media.cutter import Cutter
 from tnfd.media.limits import time_limit_s
 from tnfd.media.streams import AudioFacts, canonical_language, decide_stream
 from tnfd.media.timeline import Timeline
@@ -101,51 +99,6 @@ def test_silence_never_outweighs_the_audio(frames: list[tuple[float | None, floa
     filled = silences(0.0, frames)
     assert min(filled, default=0.0) >= 0.0
     assert sum(filled) <= heard_s + 60.0 + 1e-3
-
-
-def fault_of(cutter: Cutter, samples: int, encoded_bytes: int = 0) -> Fault:
-    with pytest.raises(Fault) as caught:
-        cutter.advance(samples, encoded_bytes)
-    return caught.value
-
-
-def test_cut_may_be_exactly_as_long_and_large_as_allowed() -> None:
-    Cutter(max_s=60.0, max_bytes=1000).advance(960_000, 1000)
-
-
-def test_cut_is_too_long() -> None:
-    fault = fault_of(Cutter(max_s=1400.0, max_bytes=10**6), 1400 * 16_000 + 1)
-    assert (fault.code, fault.detail) == (
-        "media.too_long",
-        "more than 23.3 minutes; the limit is 23.3 minutes",
-    )
-
-
-def test_cut_is_too_long_and_the_header_knew_how_long() -> None:
-    cutter = Cutter(max_s=1400.0, max_bytes=10**6)
-    cutter.promise(1410.0)
-    assert fault_of(cutter, 1400 * 16_000 + 1).detail == "23.5 minutes; the limit is 23.3 minutes"
-
-
-def test_cut_is_too_large() -> None:
-    fault = fault_of(Cutter(max_s=1400.0, max_bytes=25_000_000), 600 * 16_000, 25_000_001)
-    assert fault.code == "media.too_long"
-    assert fault.detail == "10 minutes already take more than 25 MB; that is the limit"
-
-
-@pytest.mark.parametrize("promised_s", [None, 0.5, 60.0, 61.2])
-def test_promise_within_tolerance(promised_s: float | None) -> None:
-    Cutter(max_s=60.0, max_bytes=1000).promise(promised_s)
-
-
-def test_promise_beyond_it() -> None:
-    with pytest.raises(Fault, match=r"media\.too_long.*\(1.5 minutes; the limit is 1 minute\)"):
-        Cutter(max_s=60.0, max_bytes=1000).promise(90.0)
-
-
-def test_no_limit_of_the_engine_is_still_a_limit() -> None:
-    fault = fault_of(Cutter(max_s=float("inf"), max_bytes=10**12), 48 * 3600 * 16_000 + 1)
-    assert (fault.code, fault.detail) == ("media.limits", "more than 48 hours of audio")
 
 
 def test_time_limit_grows_with_length_and_size() -> None:

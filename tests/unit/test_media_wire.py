@@ -23,14 +23,17 @@ from tnfd.media.wire import (
 )
 from tnfd.model import Cut, MediaInfo
 from tnfd.ports.media import Decoded, MediaEvent, Probed
+from tnfd.rules.cuts import Limits, Stretch
 
 MEDIA = MediaInfo("mp3", "mp3", 12.5, 2, "2024-03-05T10:00:00Z")
 EVENTS: list[MediaEvent] = [
     Probed(MEDIA),
-    Cut(0, 0, 16_000, "0000.ogg", 0),
-    Cut(1, 16_000, 20_000, "0001.ogg", 0),
-    Decoded(20_000, 3),
+    Cut(0, 0, 160_000, "0000.ogg", 0, torn_end=True),
+    Cut(1, 128_000, 200_000, "0001.ogg", 0, torn_start=True),
+    Cut(2, 200_000, 210_000, "", 0, silent=True),
+    Decoded(210_000, 3),
 ]
+ORDER = Order("opus", 25_000_000, Limits(600.0, 5))
 
 
 @pytest.mark.parametrize("op", list(Op))
@@ -48,18 +51,20 @@ def test_record_of_unknown_kind_is_refused() -> None:
 
 @pytest.mark.parametrize("max_s", [1400.0, float("inf")])
 def test_order_comes_back_bounded(max_s: float) -> None:
-    order = Order("opus", 25_000_000, max_s, ("de", "en"))
-    assert Order.parse(order.line()) == Order("opus", 25_000_000, min(max_s, 172_800.0), ("de", "en"))
+    wanted = (Cut(3, 5, 9, "0003.wav", 0, torn_start=True), Cut(7, 9, 12, "0007.ogg", 0, torn_end=True))
+    more = (("de", "en"), wanted, (Stretch(12, 99, True, False), Stretch(120, None)), 8)
+    order = Order("opus", 25_000_000, Limits(max_s, 5), *more)
+    assert Order.parse(order.line()) == Order("opus", 25_000_000, Limits(min(max_s, 172_800.0), 5), *more)
 
 
 def test_conversation_of_a_working_child() -> None:
-    talk = Conversation("opus")
+    talk = Conversation(ORDER)
     assert [talk.hear(line_of(event)) for event in EVENTS] == EVENTS
 
 
-@pytest.mark.parametrize("before", [0, 1, 2, 3])
+@pytest.mark.parametrize("before", [0, 1, 2, 3, 4])
 def test_fault_may_come_at_any_time(before: int) -> None:
-    talk = Conversation("opus")
+    talk = Conversation(ORDER)
     for event in EVENTS[:before]:
         talk.hear(line_of(event))
     with pytest.raises(Fault) as caught:
@@ -74,21 +79,26 @@ def test_fault_may_come_at_any_time(before: int) -> None:
 @pytest.mark.parametrize("code", ["engine.no_quota", "media.timeout", "source.changed", "no.such", None, 7])
 def test_fault_that_is_not_a_child_s_to_raise(code: object) -> None:
     with pytest.raises(Nonsense):
-        Conversation("opus").hear(json.dumps({"event": "fault", "code": code, "detail": ""}).encode())
+        Conversation(ORDER).hear(json.dumps({"event": "fault", "code": code, "detail": ""}).encode())
 
 
 @pytest.mark.parametrize(
     "events",
     [
         [EVENTS[1]],  # a cut before anything is known
-        [EVENTS[3]],
+        [EVENTS[4]],
         [EVENTS[0], EVENTS[0]],
         [EVENTS[0], EVENTS[2]],  # a cut left out
         [EVENTS[0], EVENTS[1], EVENTS[1]],
         [EVENTS[0], Decoded(0, 0), Decoded(0, 0)],
-        [EVENTS[0], EVENTS[1], Decoded(15_999, 0)],  # audio in no cut
-        [EVENTS[0], EVENTS[1], Decoded(16_000, -1)],
+        [*EVENTS[:3], Decoded(199_999, 0)],
+        [*EVENTS[:3], Decoded(200_001, 0)],  # audio in no cut
+        [*EVENTS[:2], Decoded(160_000, 0)],  # torn from nothing
+        [*EVENTS[:2], Cut(1, 160_000, 200_000, "0001.ogg", 0)],
+        [*EVENTS[:2], Cut(1, 128_000, 200_000, "0001.ogg", 0)],
+        [EVENTS[0], Cut(0, 0, 16_000, "0000.ogg", 0), Decoded(16_000, -1)],
         [EVENTS[0], Cut(0, 0, 0, "0000.ogg", 0)],
+        [EVENTS[0], Cut(0, 0, 20_000, "0000.ogg", 0, torn_end=True)],  # would go back
         [EVENTS[0], Cut(0, 0, 48 * 3600 * 16_000 + 1, "0000.ogg", 0)],
         [EVENTS[0], Cut(0, 1, 16_000, "0000.ogg", 0)],
         [EVENTS[0], Cut(0, 0, 16_000, "0000.pcm", 0)],
@@ -98,7 +108,51 @@ def test_fault_that_is_not_a_child_s_to_raise(code: object) -> None:
     ],
 )
 def test_events_out_of_order_or_range(events: list[MediaEvent]) -> None:
-    talk = Conversation("opus")
+    talk = Conversation(ORDER)
+    for event in events[:-1]:
+        talk.hear(line_of(event))
+    with pytest.raises(Nonsense):
+        talk.hear(line_of(events[-1]))
+
+
+OWED = Order(
+    "opus",
+    10**6,
+    Limits(60.0),
+    (),
+    (Cut(1, 500, 900, "0001.wav", 0, torn_end=True),),
+    (Stretch(100, 500),),
+    5,
+)
+
+
+def test_conversation_about_what_is_owed() -> None:
+    talk = Conversation(OWED)
+    owed = [
+        Cut(5, 100, 300, "0005.ogg", 0),
+        Cut(1, 500, 900, "0001.wav", 0, torn_end=True),
+        Cut(6, 300, 500, "0006.ogg", 0),
+    ]
+    heard = [talk.hear(line_of(event)) for event in (EVENTS[0], *owed, Decoded(900, 0))]
+    assert heard[1:] == [*owed, Decoded(900, 0)]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [Cut(1, 500, 901, "0001.wav", 0, torn_end=True)],
+        [Cut(1, 500, 900, "0001.wav", 0)],
+        [Cut(1, 500, 900, "0001.ogg", 0, torn_end=True)],
+        [Cut(5, 100, 501, "0005.ogg", 0)],
+        [Cut(5, 500, 600, "0005.ogg", 0)],
+        [Cut(6, 100, 300, "0006.ogg", 0)],
+        [Cut(5, 100, 500, "0005.ogg", 0), Decoded(900, 0)],  # a known one is missing
+        [Cut(1, 500, 900, "0001.wav", 0, torn_end=True), Decoded(900, 0)],  # a new one is
+    ],
+)
+def test_conversation_about_something_else(events: list[MediaEvent]) -> None:
+    talk = Conversation(OWED)
+    talk.hear(line_of(EVENTS[0]))
     for event in events[:-1]:
         talk.hear(line_of(event))
     with pytest.raises(Nonsense):
@@ -118,7 +172,7 @@ def test_events_out_of_order_or_range(events: list[MediaEvent]) -> None:
 def test_probed_with_values_of_no_file(change: dict[str, Any]) -> None:
     fields = json.loads(line_of(EVENTS[0])) | change
     with pytest.raises(Nonsense):
-        Conversation("opus").hear(json.dumps(fields).encode())
+        Conversation(ORDER).hear(json.dumps(fields).encode())
 
 
 @pytest.mark.parametrize(
@@ -130,7 +184,7 @@ def test_probed_with_values_of_no_file(change: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_line_that_is_no_event(line: bytes) -> None:
     with pytest.raises(Nonsense):
-        Conversation("opus").hear(line)
+        Conversation(ORDER).hear(line)
 
 
 JSON = st.recursive(
@@ -139,7 +193,7 @@ JSON = st.recursive(
     max_leaves=5,
 )
 KEYS = (
-    "container", "codec", "duration_s", "audio_streams", "recorded_at", "index", "start", "end", "file",
+    "container", "codec", "duration_s", "audio_streams", "recorded_at", "index", "start", "end", "file", "torn",
     "samples", "bad_packets", "code", "detail",
 )  # fmt: skip
 
@@ -150,7 +204,7 @@ KEYS = (
     st.booleans(),
 )
 def test_nothing_else_ever_comes_out(event: str, fields: dict[str, Any], probed: bool) -> None:
-    talk = Conversation("opus")
+    talk = Conversation(ORDER)
     if probed:
         talk.hear(line_of(EVENTS[0]))
     line = json.dumps({"event": event, **fields}).encode()

@@ -141,7 +141,7 @@ def test_finished_job_says_everything() -> None:
     job = a_job(
         state=JobState.DONE,
         sha256=SHA,
-        media=MediaInfo("mp3", "mp3", 3601.2004, 1),
+        media=MediaInfo("mp3", "mp3", 3601.2004, 1, decoded_s=3590.5),
         engine=EngineChoice("openai", "openai", "gpt-transcribe"),
         chunks_done=7,
         chunks_total=7,
@@ -166,7 +166,13 @@ def test_finished_job_says_everything() -> None:
             "modified_at": "2026-11-23T16:00:00Z",
             "sha256": SHA,
         },
-        "media": {"container": "mp3", "codec": "mp3", "duration_s": 3601.2, "audio_streams": 1},
+        "media": {
+            "container": "mp3",
+            "codec": "mp3",
+            "duration_s": 3601.2,
+            "decoded_s": 3590.5,
+            "audio_streams": 1,
+        },
         "engine": {"name": "openai", "type": "openai", "model": "gpt-transcribe"},
         "progress": {"chunks_done": 7, "chunks_total": 7},
         "failures": 0,

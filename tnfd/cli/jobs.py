@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tnfd.control import Control
-    from tnfd.model import Job
+    from tnfd.model import Job, MediaInfo
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FilesOrJobs = Annotated[
@@ -218,8 +218,7 @@ def _story(job: Job, found: dict[str, Any]) -> list[str]:
     if job.error is not None:
         rows += [("error", f"{job.error.code}: {job.error.message}"), ("hint", job.error.hint)]
     if job.media is not None:
-        length = f", {job.media.duration_s:.1f} s" if job.media.duration_s else ""
-        rows.append(("media", f"{job.media.container}/{job.media.codec}{length}"))
+        rows.append(("media", f"{job.media.container}/{job.media.codec}{_length(job.media, job.flags)}"))
     if job.engine is not None:
         rows.append(("engine", f"{job.engine.name} {job.engine.model}".rstrip()))
     if job.duplicate_of is not None:
@@ -234,3 +233,11 @@ def _story(job: Job, found: dict[str, Any]) -> list[str]:
     lines.append("")
     lines += [f"{entry['at']}  {entry['event']:<9} {entry['detail']}".rstrip() for entry in found["history"]]
     return lines
+
+
+def _length(media: MediaInfo, flags: Collection[str]) -> str:
+    """How long it is; both lengths where the header promises more than there is."""
+    if "truncated_media" in flags and media.duration_s and media.decoded_s is not None:
+        return f", {media.decoded_s:.1f} s of the {media.duration_s:.1f} s that its header promises"
+    length_s = media.duration_s or media.decoded_s
+    return f", {length_s:.1f} s" if length_s else ""

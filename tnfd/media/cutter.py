@@ -106,11 +106,20 @@ class Known:
         if self.done or self._piece is None:
             return
         self.done = True
-        file, _ = self._piece.publish()
+        file, size_bytes = self._piece.publish()
         self._piece.abandon()
         cut = self._cut
         self._tell(
-            Cut(cut.index, self.start, self.end, file, 0, cut.torn_start, cut.torn_end, silent=not file)
+            Cut(
+                cut.index,
+                self.start,
+                self.end,
+                file,
+                size_bytes,
+                cut.torn_start,
+                cut.torn_end,
+                silent=not file,
+            )
         )
 
     def abandon(self) -> None:
@@ -206,10 +215,10 @@ class Cutting:
         assert piece is not None  # noqa: S101  something was written
         end = piece.start + piece.samples
         try:
-            file, _ = piece.publish()
+            file, size_bytes = piece.publish()
         finally:
             piece.abandon()
-        self._tell(Cut(self._index, piece.start, end, file, 0, self._torn, torn, silent=not file))
+        self._tell(Cut(self._index, piece.start, end, file, size_bytes, self._torn, torn, silent=not file))
 
 
 class Pieces:

@@ -186,9 +186,20 @@ class Making:
         return bool(self._asking) or self._producer is not None or self._entrance is not None
 
     def _has_far_to_go(self) -> bool:
-        unsent = len(self._ready - self._sent)
-        may_be = 0 if self._draining == "all" else self._engine.capabilities.max_concurrency
-        return self._owes() or self._producer is not None or unsent > may_be
+        """Whether more is to be sent than may be on the way to a stop."""
+        unsent = self._expected() - len(self.made.results) - len(self.made.losses) - len(self._sent)
+        if self._draining == "all":
+            return self._owes() or self._producer is not None or unsent > 0
+        return unsent > self._engine.capabilities.max_concurrency
+
+    def _expected(self) -> int:
+        """How many cuts there will be, as far as can be told."""
+        made = self.made
+        if made.samples is not None or made.media is None:
+            return len(made.cuts)
+        length_s = made.media.duration_s
+        length_s = None if length_s is None else length_s * made.media.channels
+        return max(len(made.cuts), expected(length_s, self._limits()))
 
     def _launch(self) -> None:
         """Ask for every cut that is ready, once this file may send at all."""
@@ -338,6 +349,7 @@ class Making:
             await self._rooms.store.save_media(self._lease, media)
         if self.made.samples is None:
             self._rooms.progress.measured(self._lease.job.id, (media.duration_s or 0.0) * media.channels)
+        self._changed.set()
 
     async def _cut(self, cut: Cut) -> None:
         """Store a cut, let it be sent, and wait while too many are."""
@@ -403,11 +415,7 @@ class Making:
     def _tell(self) -> None:
         """Say how far it has come, and that it waits if it does."""
         made = self.made
-        total = len(made.cuts)
-        if made.samples is None and made.media is not None:
-            length_s = made.media.duration_s
-            length_s = length_s if length_s is None else length_s * made.media.channels
-            total = max(total, expected(length_s, self._limits()))
+        total = self._expected()
         done = len(made.results) + len(made.losses)
         waits = not self._sent and done < total
         stage = Stage.WAITING if waits else Stage.TRANSCRIBING

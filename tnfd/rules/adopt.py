@@ -118,9 +118,11 @@ def _media(whole: Mapping[str, Any]) -> MediaInfo | None:
         return None
     media = _table(whole, "media")
     duration_s = None if media.get("duration_s") is None else _number(media, "duration_s")
+    decoded_s = None if media.get("decoded_s") is None else _number(media, "decoded_s")
     return MediaInfo(
-        _text(media, "container"), _text(media, "codec"), duration_s, _count(media, "audio_streams")
-    )
+        _text(media, "container"), _text(media, "codec"), duration_s, _count(media, "audio_streams"),
+        decoded_s=decoded_s,
+    )  # fmt: skip
 
 
 def _engine(whole: Mapping[str, Any]) -> EngineChoice | None:

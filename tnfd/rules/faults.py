@@ -119,7 +119,9 @@ def _request_code(status: int, said: str) -> str:
         if _FILTER.search(said):
             return "engine.content_filter"
         # "prompt is too long" is about an option, which can be left out, not about the audio.
-        return "engine.too_large" if _LARGE.search(said) and "prompt" not in said else "engine.rejected"
+        if _LARGE.search(said) and "prompt" not in said:
+            return "engine.too_large"
+        return "engine.bad_audio" if "corrupted" in said else "engine.rejected"
     return "engine.server_error"  # 409, 425 and whatever else: tried again, counted
 
 

@@ -241,7 +241,9 @@ class ApiServer:
         if self.most_bytes is not None and int(head.headers.get("content-length", "0")) > self.most_bytes:
             return Status(413, message=f"Maximum content size limit ({self.most_bytes}) exceeded")
         if self.longest_s is not None and request.audio_s > self.longest_s:
-            message = f"audio duration {request.audio_s:.1f} seconds is longer than {self.longest_s:g} seconds "
+            message = (
+                f"audio duration {request.audio_s:.1f} seconds is longer than {self.longest_s:g} seconds "
+            )
             return Status(400, "invalid_value", message=message + "which is the maximum for this model")
         return None
 

@@ -84,6 +84,7 @@ NO_QUOTA = Status(429, "insufficient_quota", "insufficient_quota", "You exceeded
 RATE_LIMITED = Status(
     429, "rate_limit_exceeded", "requests", "Rate limit reached.", headers={"retry-after": "1"}
 )
+BAD_AUDIO = Status(400, "invalid_value", message="Audio file might be corrupted or unsupported")
 SERVER_ERROR = Status(500, None, "server_error", "The server had an error while processing your request.")
 
 NAMED: dict[str, Behaviour] = {

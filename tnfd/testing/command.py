@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--per-audio", type=float, default=0.0, help="seconds more for each second of audio")
     parser.add_argument("--most-bytes", type=int, help="larger requests are refused")
     parser.add_argument("--longest", type=float, help="seconds of audio; longer ones are refused")
-    parser.add_argument("--listens", action="store_true", help="answers what the audio says (testing.seconds)")
+    parser.add_argument(
+        "--listens", action="store_true", help="answers what the audio says (testing.seconds)"
+    )
     parser.add_argument("--log", type=Path, help="append one JSON line a request")
     parser.add_argument("--fail", type=_behaviour, help="what every request gets: a status, a name, or JSON")
     parser.add_argument("--every", type=int, default=0, help="each n-th request gets --status")

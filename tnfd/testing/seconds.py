@@ -86,7 +86,8 @@ def hear(samples: array[int]) -> list[Heard]:
         start_s, length_s = begin / 100, (end - begin) / 100
         if length_s < 0.04:
             continue
-        word = _understood(samples, begin * _FRAME) if length_s > WORD_S - 0.06 else None
+        # A codec may swallow a tone's end; the check digit tells.
+        word = _understood(samples, begin * _FRAME) if length_s > WORD_S - 0.15 else None
         found.append(Heard(start_s, start_s + length_s, word or "hm"))
     return found
 
@@ -134,7 +135,9 @@ def _understood(samples: array[int], begin: int) -> str | None:
     for number in range(_TONES):
         at = begin + round((number * _TONE_S + 0.02) * HEARD_RATE)
         part = samples[at : at + round(0.06 * HEARD_RATE)]
-        powers = [sum(map(mul, part, sine)) ** 2 + sum(map(mul, part, cosine)) ** 2 for sine, cosine in _waves()]
+        powers = [
+            sum(map(mul, part, sine)) ** 2 + sum(map(mul, part, cosine)) ** 2 for sine, cosine in _waves()
+        ]
         digits.append(max(range(16), key=powers.__getitem__))
     second = digits[0] << 12 | digits[1] << 8 | digits[2] << 4 | digits[3]
     return word_of(second) if _digits(second) == tuple(digits) else None
