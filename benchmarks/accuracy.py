@@ -1,7 +1,7 @@
 """Whether the pipeline costs accuracy: word errors of the embedded engine alone, and through all of tnfd.
 
-Alone, the engine gets each recording whole. Through ``tnfd batch`` it gets each recording, and all of them
-joined again and again into one that is long enough to be cut (``--minutes``), stitched together afterwards.
+Through ``tnfd batch`` it gets each recording; and all of them joined again and again into one that is long
+enough to be cut (``--minutes``), stitched together afterwards. Alone, the engine gets the same sound whole.
 
 Run: ``python -m benchmarks.accuracy [--audio DIR] [--minutes 11]``. Exit 1 where the pipeline adds more than
 0.5 points. Without ``--audio`` the speech is flite's.
@@ -90,14 +90,22 @@ async def main(audio: Path | None, minutes: float) -> int:
         paths.append(folder / "joined.wav")
         speech.write_wav(paths[-1], whole)
         wrong, count = await alone(clips, folder)
+        wrong_whole, _ = await alone([(whole, " ".join(said))], folder)
         *each, joined = await through(paths, folder)
     wrong_each = sum(errors(words(text), words(heard)) for (_, text), heard in zip(clips, each, strict=True))
     wrong_joined = errors(said, words(joined))
-    rates = [100 * wrong / count, 100 * wrong_each / count, 100 * wrong_joined / len(said)]
-    print(f"the engine alone           {rates[0]:5.1f} % of {count} words wrong")
-    print(f"each through the pipeline  {rates[1]:5.1f} % ({rates[1] - rates[0]:+.1f} points)")
-    print(f"joined, {minutes:g} minutes, cut   {rates[2]:5.1f} % ({rates[2] - rates[0]:+.1f} points)")
-    return 0 if max(rates[1:]) - rates[0] <= _MOST_ADDED else 1
+    worst = 0.0
+    for title, before, after, total in (
+        (f"{len(clips)} recordings", wrong, wrong_each, count),
+        (f"joined, {minutes:g} minutes", wrong_whole, wrong_joined, len(said)),
+    ):
+        rates = 100 * before / total, 100 * after / total
+        added = rates[1] - rates[0]
+        worst = max(worst, added)
+        print(
+            f"{title:22} of {total} words wrong: alone {rates[0]:.1f} %, pipeline {rates[1]:.1f} % ({added:+.1f})"
+        )
+    return 0 if worst <= _MOST_ADDED else 1
 
 
 if __name__ == "__main__":
