@@ -81,6 +81,8 @@ def examine(result: ChunkResult, sound: Sound | None, asked: Asked, duration_s: 
     ]
     if sound is not None:
         found += _against_sound(result, tokens, sound, duration_s)
+        if any(doubt.flag == REPETITION for doubt in found):  # which explains their number
+            found = [doubt for doubt in found if doubt.flag != MANY_WORDS]
     return _merged(found)
 
 

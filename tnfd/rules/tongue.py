@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-_MUCH = 40  # letters; of less nobody can tell
+_MUCH = 30  # letters; of less nobody can tell
 _SHARE = 0.06  # of the words must be the commonest of the language; of running text a third is
 _PART = 0.1  # of a recording's text: less is a mistake, or a quotation
 _AHEAD = 1.5  # times as many as of the next language
