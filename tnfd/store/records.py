@@ -77,7 +77,7 @@ def load_settings(text: str) -> JobSettings:
     """A JobSettings column; keys that an older version did not write take their defaults."""
     raw = json.loads(text)
     raw["engines"] = tuple(EngineChoice(**choice) for choice in raw["engines"])
-    for key in ("formats", "languages", "audio_languages", "keywords"):
+    for key in ("formats", "languages", "audio_languages", "keywords", "speaker_names", "speaker_samples"):
         raw[key] = tuple(raw.get(key, ()))
     return JobSettings(**raw)
 
