@@ -103,7 +103,8 @@ async def main(audio: Path | None, minutes: float) -> int:
         added = rates[1] - rates[0]
         worst = max(worst, added)
         print(
-            f"{title:22} of {total} words wrong: alone {rates[0]:.1f} %, pipeline {rates[1]:.1f} % ({added:+.1f})"
+            f"{title:22} of {total} words wrong: "
+            f"alone {rates[0]:.1f} %, pipeline {rates[1]:.1f} % ({added:+.1f})"
         )
     return 0 if worst <= _MOST_ADDED else 1
 

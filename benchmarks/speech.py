@@ -1,7 +1,8 @@
 """Speech to measure with, whose every word's time is known: spoken by Debian's espeak-ng and flite.
 
 ``spoken_by_espeak`` asks the synthesiser when it says each word; ``spoken_by_flite`` joins words that were
-spoken one by one. Recordings of people come from a folder with a ``manifest.json`` (``--audio``) and stay there.
+spoken one by one. Recordings of people come from a folder with a ``manifest.json`` (``--audio``) and stay
+there.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ RATE_HZ = 16_000
 
 TEXTS = (
     "The lighthouse stands where the river meets the sea. Every evening, the keeper climbs its hundred "
-    "and twelve steps, lights the lamp, and writes the weather into a book. Nobody reads the book. He writes it "
-    "anyway, because his father did, and because one day somebody may ask.",
+    "and twelve steps, lights the lamp, and writes the weather into a book. Nobody reads the book. He writes "
+    "it anyway, because his father did, and because one day somebody may ask.",
     "Mr. Pemberton opened the meeting at 9:30. There were 14 people in the room, two of them from Zurich. "
     "The budget, he said, would grow by 3.5% next year; in 1998 it had been smaller than the cost of coffee. "
     "Mrs. Okonkwo laughed. Then the discussion began, and it did not end before noon.",
     "When you repair an old clock, do not begin with the hands. Look at the spring first. If it is broken, "
     "nothing else matters; if it is whole, listen. A clock that limps will tell you what is wrong with it, "
     "once you have learned to wait.",
-    "Our train leaves Kristiansund on Thursday, unless the ferry is late again. We have tickets for the whole "
-    "family, a basket with bread and cheese, and three books that nobody has started. My sister wants to see "
+    "Our train leaves Kristiansund on Thursday, unless the ferry is late again. We have tickets for the "
+    "whole family, a basket with bread and cheese, and three books that nobody has started. My sister wants to see "
     "the mountains. I want to sleep.",
     "A garden needs less water than people think. It needs shade at noon, and it needs patience. Plant the "
     "beans in May. Leave the apples alone. By the end of September you will have more than your neighbours "

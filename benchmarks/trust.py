@@ -1,8 +1,8 @@
 """Whether anything that was never said gets into a transcript unmarked, and whether anything said is lost.
 
 Recordings with long silences, noise, music and speech go through ``tnfd batch`` against a server that plays
-Whisper's failures: closing phrases in silence, loops, echoes of the prompt. Each invented passage that reaches
-an output must lie under one of its doubts; each true sentence must be there. Plain speech without failures
+Whisper's failures: closing phrases in silence, loops, echoes of the prompt. Each invented passage that
+reaches an output must lie under one of its doubts; each true sentence must be there. Plain speech without failures
 shows how often tnfd doubts what it should not.
 
 Run: ``python -m benchmarks.trust [--audio DIR] [--rounds N]``. Exit 1 where a figure is not reached.
@@ -171,7 +171,8 @@ async def main(audio: Path | None, rounds: int) -> int:
             count(figures, quiet, scenery, transcript)
     print(f"sentences said {figures.sentences}, lost {len(figures.lost)}")
     print(
-        f"failures in answers {figures.played}, in outputs {figures.reached}, unmarked {len(figures.unmarked)}"
+        f"failures in answers {figures.played}, in outputs {figures.reached}, "
+        f"unmarked {len(figures.unmarked)}"
     )
     print(f"recordings without failures {figures.clean}, doubted {figures.doubted}")
     for what in (*figures.lost, *figures.unmarked):

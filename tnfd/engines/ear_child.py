@@ -8,8 +8,8 @@ Requests hold ``path`` (hex of the path's bytes), ``encoding``, and one of these
 - ``levels`` answers ``{"levels": hex}``, a byte for every 20 ms: decibels above -100 of full scale.
 - ``align`` with ``words: [[word, phones], ...]``, ``start_s``, ``end_s`` answers ``{"spans": [[start_s,
   end_s] or null, ...]}``, one a word; ``phones`` is how a word is said that the dictionary does not know.
-- ``copy`` with ``to`` (hex), ``start_s``, ``end_s``, ``pad_s`` writes a stretch, after as much silence, in the
-  same encoding or the one named by ``into``; answers ``{"samples": n, "size_bytes": n}``.
+- ``copy`` with ``to`` (hex), ``start_s``, ``end_s``, ``pad_s`` writes a stretch, after as much silence, in
+  the same encoding or the one named by ``into``; answers ``{"samples": n, "size_bytes": n}``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ RATE_HZ = 16_000
 FRAME_S = 0.02
 FLOOR_DB = 100  # a level of 0 is this far below full scale
 _FRAME = int(RATE_HZ * FRAME_S)
+_STRIDE = 3  # one sample of three tells the loudness as well, in a third of the time
 _FULL_SCALE = 32768.0
 _FRAMES_PER_S = 100  # of the decoder's times
 _LONGEST_S = 120.0  # the search widens with every word that it may stand at
@@ -40,6 +41,7 @@ Span = tuple[float, float] | None
 
 def open_worker() -> Callable[[dict[str, Any], Callable[[object], None]], dict[str, Any]]:
     """Return what answers requests."""
+    os.nice(5)  # whoever encodes and sends comes first
     ear = Ear()
 
     def work(request: dict[str, Any], tell: Callable[[object], None]) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def levels(samples: array.array[int]) -> bytes:
     """One byte for each 20 ms: decibels above -100 of full scale, without what is constant."""
     found = bytearray()
     for at in range(0, len(samples), _FRAME):
-        frame = samples[at : at + _FRAME]
+        frame = samples[at : at + _FRAME : _STRIDE]
         mean = sum(frame) / len(frame)
         power = sum(map(operator.mul, frame, frame)) / len(frame) - mean * mean
         level = 10 * math.log10(power / _FULL_SCALE**2) + FLOOR_DB if power > 0 else 0.0
@@ -159,7 +161,8 @@ def _decode(path: bytes, encoding: str) -> array.array[int]:
     samples = array.array("h")
     container_format = "wav" if encoding == "wav" else "ogg"
     try:
-        with av.open(os.fsdecode(path), options={"protocol_whitelist": "file"}, format=container_format) as container:
+        options = {"protocol_whitelist": "file"}
+        with av.open(os.fsdecode(path), options=options, format=container_format) as container:
             resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE_HZ)
             for frame in container.decode(audio=0):
                 for piece in resampler.resample(frame):

@@ -1,4 +1,4 @@
-"""What becomes of an answer before it counts: examined, asked for once more where it is doubtful, given times.
+"""What becomes of an answer before it counts: examined, asked for once more where doubtful, given times.
 
 Owns the order of these steps. What is doubtful, which answer is better and when words are said is decided in
 ``rules``. Nothing here ever fails an answer that was paid: without its ear tnfd only knows less.
@@ -53,15 +53,20 @@ class Hearing:
         return self._ear
 
     async def heard(
-        self, chunk: EngineChunk, result: ChunkResult, wishes: Wishes, again: AskAgain | None
+        self,
+        chunk: EngineChunk,
+        result: ChunkResult,
+        sound: Sound | None,
+        wishes: Wishes,
+        again: AskAgain | None,
     ) -> ChunkResult:
         """Return the answer as it counts: with its doubts, and with times where they are wanted.
 
-        ``again`` None: nothing more may be sent. Raises nothing but what ends the whole job.
+        ``sound``: what ``listen`` heard. ``again`` None: nothing more may be sent. Raises nothing but what
+        ends the whole job.
         """
         if wishes.trusted and (result.timestamps != "none" or not wishes.want_times):
             return result
-        sound = await self._listen(chunk)
         if not wishes.trusted:
             result = await self._examined(chunk, result, sound, wishes.asked, again)
         if wishes.want_times:
@@ -69,7 +74,8 @@ class Hearing:
             result = await timed(self._ear, chunk, result, known, expected=wishes.languages)
         return result
 
-    async def _listen(self, chunk: EngineChunk) -> Sound | None:
+    async def listen(self, chunk: EngineChunk) -> Sound | None:
+        """Find out where somebody speaks in a cut; None: it cannot be heard."""
         try:
             return hear(await self._ear.levels(chunk), chunk.duration_s)
         except Fault as fault:

@@ -31,8 +31,10 @@ from tnfd.ports.queue import Lease
 from tnfd.ports.store import WorkStore
 from tnfd.rules.cuts import Limits, Stretch, expected, limits_for, shorter_s, uncovered
 from tnfd.rules.formats import TIMED
+from tnfd.rules.hearing.phrases import Sound
 from tnfd.rules.quality import Asked
 from tnfd.rules.voices import has_speakers
+from tnfd.through import beside
 
 _log = structlog.get_logger("tnfd.job")
 
@@ -429,12 +431,16 @@ class Making:
             settings.languages, settings.prompt, settings.keywords, want_times=self._want_times,
             speakers=settings.speakers == "engine",
         )  # fmt: skip
+        sound: list[Sound | None] = []
         async with self._voices.turn() as voices:
-            result = await self._adjusted(cut, chunk, replace(hints, voices=voices))
+            asked = self._adjusted(cut, chunk, replace(hints, voices=voices))
+            result = await beside(asked, self._listen(chunk, sound))
             await self._voices.learn(chunk, result)
         if settings.speakers == "engine" and not has_speakers(result.segments):
             raise Fault("engine.no_speakers", "the server named none")
-        self.made.results[cut.index] = result = await self._heard(cut, chunk, hints, result)
+        self.made.results[cut.index] = result = await self._heard(
+            cut, chunk, hints, result, next(iter(sound), None)
+        )
         self.made.answers += 1
         self._ready.discard(cut.index)
         if encoding == _FALLBACK:
@@ -451,8 +457,15 @@ class Making:
                     raise
         raise Fault("engine.rejected", "the server keeps refusing options")
 
-    async def _heard(self, cut: Cut, chunk: EngineChunk, hints: Hints, result: ChunkResult) -> ChunkResult:
-        """Listen to an answered cut; what that adds is stored."""
+    async def _listen(self, chunk: EngineChunk, into: list[Sound | None]) -> None:
+        """Hear where somebody speaks while the engine works; costs nothing then."""
+        if self._rooms.hearing is not None and not self._engine.capabilities.draft:
+            into.append(await self._rooms.hearing.listen(chunk))
+
+    async def _heard(
+        self, cut: Cut, chunk: EngineChunk, hints: Hints, result: ChunkResult, sound: Sound | None
+    ) -> ChunkResult:
+        """Judge an answered cut, and give it times; what that adds is stored."""
         if self._rooms.hearing is None:
             return result
         wishes = Wishes(
@@ -468,7 +481,9 @@ class Making:
             return await self._request(cut, shifted, voices, judged)
 
         stopping = self._draining != "no" or self._stopped is not None
-        heard = await self._rooms.hearing.heard(chunk, result, wishes, None if stopping else again)
+        heard = await self._rooms.hearing.heard(
+            chunk, result, sound, wishes, None if stopping else again
+        )
         if heard != result:
             await self._rooms.store.save_heard(self._lease, cut.index, heard)
         return heard

@@ -1,7 +1,7 @@
-"""The voices of one recording: those that the settings name, and those that the engine met in its first answer.
+"""The voices of one recording: those that the settings name, and those met in the first answer.
 
-Owns who is known by the time that a cut is sent, and the samples of voices beside the cuts. An engine that tells
-speakers apart gets the first cut alone: what it hears there names the speakers of all others.
+Owns who is known by the time that a cut is sent, and the samples of voices beside the cuts. An engine that
+tells speakers apart gets the first cut alone: what it hears there names the speakers of all others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _log = structlog.get_logger("tnfd.job")
 
 _LARGEST_BYTES = 4 * 1024 * 1024  # of a sample: ten seconds of anything
 _TYPES = {
-    ".wav": "audio/wav", ".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".flac": "audio/flac",
+    ".wav": "audio/wav", ".ogg": "audio/ogg", ".mp3": "audio/mpeg", ".m4a": "audio/mp4",
+    ".flac": "audio/flac",
     ".webm": "audio/webm",
 }  # fmt: skip
 _BOOK = "voices.json"

@@ -97,7 +97,7 @@ _WHOLE = """
 _CREDITS = re.compile(
     r"""
     amara\.?\s?org | opensubtitles | \bsubtitles?\ (?:by|created\ by) | \bcaption(?:s|ed|ing)?\ by\b
-    | \btranscri(?:bed|ption|pts?)\ by\b | \btranslated\ by\b 
+    | \btranscri(?:bed|ption|pts?)\ by\b | \btranslated\ by\b
     | untertitel(?:ung)?\ (?:der|von|im\ auftrag|des)
     | sous-?titr(?:es|age) | subt[ií]tulos\ (?:realizados|por|creados)
     | sottotitoli\ (?:creati|e\ revisione|a\ cura)

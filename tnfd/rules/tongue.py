@@ -25,7 +25,7 @@ _SCRIPTS = {
 }  # fmt: skip
 _COMMON = {
     "en": "the and to of that is it in you was for this have with not are but what they",
-    "de": "der die und das ist ich nicht ein zu es den mit sie wir auf auch dass eine war wo er wie im niemand",
+    "de": "der die und das ist ich nicht ein zu es den mit sie wir auf auch dass eine war wo er wie im",
     "fr": "le la les et des est que une dans pas pour qui vous nous je ce sur avec mais",
     "es": "el los las que y es una para con por lo como pero más muy está del esto porque",
     "it": "il che di e non è una per sono con gli della anche come più questo ma del ho",

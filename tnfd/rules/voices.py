@@ -32,8 +32,8 @@ class Sample:
 def named(result: ChunkResult, known: Collection[str], *, start_s: float, first: bool) -> ChunkResult:
     """Return an answer with names for its speakers: the known ones, else ``Speaker A``.
 
-    ``first``: the answer whose letters all others are measured by. In another one a letter means somebody else,
-    and the name says where the cut begins.
+    ``first``: the answer whose letters all others are measured by. In another one a letter means somebody
+    else, and the name says where the cut begins.
     """
 
     def name_of(label: str | None) -> str | None:

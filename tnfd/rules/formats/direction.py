@@ -1,7 +1,7 @@
 """Which way a line of a subtitle runs: marks that nobody sees keep right-to-left text in order.
 
-Players take a line's direction from its first letter, or for granted. Where a line of Arabic or Hebrew begins or
-ends with a mark, a number or a foreign name, those would end up on its wrong side.
+Players take a line's direction from its first letter, or for granted. Where a line of Arabic or Hebrew begins
+or ends with a mark, a number or a foreign name, those would end up on its wrong side.
 """
 
 from __future__ import annotations
