@@ -11,6 +11,7 @@ JOBS   ?= 4
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
+LIGHT  := $(VENV)/.light
 
 .DEFAULT_GOAL := help
 .PHONY: help venv test check demo cov bench docs pictures clean
@@ -39,7 +40,15 @@ check: $(READY)  ## lint, format, types, and who may import whom
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@echo "check: ok"
 
-demo: $(READY)  ## a spoken sample through the real daemon; no key, no network
+# The demo needs a tenth of what the tests need; where those are set up, it takes what is there.
+$(LIGHT): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "tnfd needs Python 3.11 or newer; name one that is: make demo PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(PY) || { echo "Setting up $(VENV) for the demo (once, about 20 s)"; $(PYTHON) -m venv $(VENV); }
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[sphinx]'
+	@touch $@
+
+demo: $(or $(wildcard $(READY)),$(LIGHT))  ## a spoken sample through the real daemon; no key, no network
 	@$(PY) -m tnfd demo
 
 cov: $(READY)  ## run the tests and report what they do not reach
@@ -48,10 +57,12 @@ cov: $(READY)  ## run the tests and report what they do not reach
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
-bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, how fast a batch is, how soon commands answer
+bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, batch, long recordings, start-up, limits
 	@$(PY) -m benchmarks.idle
 	@$(PY) -m benchmarks.throughput $(ARGS)
+	@$(PY) -m benchmarks.long
 	@$(PY) benchmarks/startup.py
+	@$(PY) -m benchmarks.limits
 
 docs: $(READY)  ## write the documents that are made from the code
 	@$(PY) docs/make_errors.py

@@ -39,6 +39,25 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
 """
 
 
+# The same as people write it once they have met a limit: three attempts, each with the SDK's own two retries.
+RETRYING_SCRIPT = """
+import asyncio, pathlib, sys, openai
+async def main(url, slots, folder):
+    client, gate = openai.AsyncOpenAI(base_url=url, api_key="x"), asyncio.Semaphore(slots)
+    async def one(path):
+        async with gate:
+            for attempt in range(3):
+                try:
+                    answer = await client.audio.transcriptions.create(model="whisper-1", file=path)
+                    path.with_suffix(".txt").write_text(answer.text)
+                    return
+                except openai.OpenAIError:
+                    await asyncio.sleep(2 ** attempt)
+    await asyncio.gather(*(one(path) for path in sorted(pathlib.Path(folder).glob("*.wav"))))
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+"""
+
+
 def make_audio(path: Path, seed: int, length_s: float) -> None:
     """A quiet hum with clicks, different for each seed; written under a hidden name first."""
     chance = random.Random(seed)

@@ -181,9 +181,13 @@ async def the_job(store: AnyStore, job_id: str) -> Job:
 
 
 async def ready(
-    store: AnyStore, scopes: Sequence[str] = SCOPES, limit: int = 100, without: Sequence[str] = ()
+    store: AnyStore,
+    scopes: Sequence[str] = SCOPES,
+    limit: int = 100,
+    without: Sequence[str] = (),
+    free: bool = False,
 ) -> list[str]:
-    return await store.ready(scopes, limit=limit, without=without)
+    return await store.ready(scopes, limit=limit, without=without, free=free)
 
 
 def ask(engine: str = "lan", usd: float = 0.0, most: int = 5) -> Ask:

@@ -12,7 +12,8 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,12 +24,14 @@ from tnfd.config import Config
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.lease import ignore_sigio
 from tnfd.model import JobState
+from tnfd.pipeline.stopwatch import Stopwatch
 from tnfd.ports.clock import Clock
 from tnfd.ports.engine import Preparing
 from tnfd.ports.queue import LookAgain, Outcome, Retry, Wait
 from tnfd.ports.store import Finished
 from tnfd.rules.names import for_terminal, printable
 from tnfd.rules.status import moment
+from tnfd.signals import heard
 from tnfd.store.presence import lock_daemon
 from tnfd.supervise import Service, Supervisor, dump_tasks
 from tnfd.wiring import House, build_intake, build_queue, open_house, prepare_state_dir, scope_of
@@ -56,15 +59,17 @@ async def run_daemon(config: Config, environ: Mapping[str, str], clock: Clock | 
     ignore_sigio()
     lock = lock_daemon(prepare_state_dir(config))
     try:
-        async with open_house(config, environ, clock) as house:
-            return await _Daemon(house).run()
+        stopwatch = Stopwatch(clock)
+        async with open_house(config, environ, clock, progress=stopwatch) as house:
+            return await _Daemon(house, stopwatch).run()
     finally:
         os.close(lock)
 
 
 class _Daemon:
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, stopwatch: Stopwatch) -> None:
         self._house = house
+        self._stopwatch = stopwatch
         self._clock = house.clock
         self._scopes = tuple(scope_of(inbox) for inbox in house.config.inboxes)
         self._serving = set(self._scopes)  # less those whose folder is lost: their jobs could only wait
@@ -87,7 +92,7 @@ class _Daemon:
         """Run all services until stopped."""
         self._seen = await self._house.store.last_command()
         await self._tidy()
-        with self._signals():
+        with heard(self._signals()):
             inboxes = [Service(scope, self._watch(scope, intake)) for scope, intake in self._intakes.items()]
             await self._supervisor.run(
                 [
@@ -171,7 +176,7 @@ class _Daemon:
             self._status_due.set()
 
     async def _obey(self, command: str, argument: str) -> None:
-        _log.info("control", command=command, argument=argument)
+        _log.info("control", command=command, argument=argument or None)
         if command == "retry":
             job = await self._house.store.job(argument)
             if job is not None and job.state is JobState.SETTLING:
@@ -179,6 +184,7 @@ class _Daemon:
         elif command == "cancel":
             self._queue.cancel(argument)
             job = await self._house.store.job(argument)
+            self._stopwatch.end(argument)
             if job is not None and job.state is JobState.CANCELLED:
                 log = _job_log.bind(job=job.id, file=for_terminal(job.source.rel))
                 log.info("job.finished", state=str(job.state))
@@ -263,7 +269,10 @@ class _Daemon:
             self._queue.wake()
         if isinstance(outcome, LookAgain):
             self._look(job.scope, job.source.rel)
-        took_s = (self._clock.now() - (job.started_at or job.seen_at)).total_seconds()
+        if job.state.final:
+            worked_s, waited_s = self._stopwatch.end(job.id)
+        else:
+            self._stopwatch.rest(job.id)
         if isinstance(outcome, Retry):
             log.warning(
                 "job.retry", code=outcome.code, reason=outcome.message, failures=job.failures,
@@ -274,7 +283,7 @@ class _Daemon:
             log.info(
                 "job.waiting",
                 reason=str(waiting.reason),
-                until=None if waiting.until is None else moment(waiting.until),
+                until=waiting.until,
                 detail=waiting.detail,
             )
         elif job.state is JobState.FAILED and job.error is not None:
@@ -288,7 +297,8 @@ class _Daemon:
                 "job.duplicate" if duplicate else "job.finished",
                 state=str(job.state),
                 outputs=len(job.outputs),
-                took_s=round(took_s, 2),
+                took_s=round(worked_s, 2),
+                waited_s=round(waited_s, 1) if waited_s >= 0.1 else None,  # for a slot, for a retry
                 audio_s=round(job.usage.audio_s, 1),
                 cost_usd=round(job.usage.cost_usd, 4),
                 flags=",".join(job.flags) or None,
@@ -340,18 +350,11 @@ class _Daemon:
 
     # -- signals -----------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        for number in numbers:
-            loop.add_signal_handler(number, self._told_to_stop, number)
-        loop.add_signal_handler(signal.SIGUSR1, self._dump)
-        try:
-            yield
-        finally:
-            for number in (*numbers, signal.SIGUSR1):
-                loop.remove_signal_handler(number)
+    def _signals(self) -> dict[signal.Signals, Callable[[], None]]:
+        stops = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        return {number: partial(self._told_to_stop, number) for number in stops} | {
+            signal.SIGUSR1: self._dump
+        }
 
     def _told_to_stop(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP and not sys.stderr.isatty():

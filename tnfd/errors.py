@@ -74,17 +74,17 @@ _TABLE = (
          "Check that the file plays; copy or export it again."),
     Code("media.limits", Fate.FILE, "The audio claims values outside of what is sensible.",
          "Check that the file plays; convert it to mp3, m4a or wav."),
-    Code("media.too_long", Fate.FILE, "The recording is too long for one request to the engine.",
-         "Cut it into shorter files for now."),
+    Code("media.too_long", Fate.FILE, "The recording is longer than any recording.",
+         "Check that the file plays; cut it into files of less than 48 hours."),
     Code("media.crashed", Fate.ATTEMPT, "The decoder ended unexpectedly on this file.",
          "Convert the file to mp3, m4a or wav; report it if it plays elsewhere."),
     Code("media.timeout", Fate.ATTEMPT, "Decoding took far longer than the recording could need.",
          "Convert the file to mp3, m4a or wav, then run: tnfd retry FILE"),
     # -- engines -----------------------------------------------------------------------------------
     Code("engine.no_key", Fate.ENGINE, "The engine has no API key.",
-         "Set OPENAI_API_KEY, or api_key_file in the engine's section of the configuration."),
+         "Set OPENAI_API_KEY for OpenAI, else api_key_file or api_key_env in the engine's section."),
     Code("engine.bad_key", Fate.ENGINE, "The server refused the API key.",
-         "Put a valid key in place and restart tnfd."),
+         "Put a valid key in place, then: tnfd resume. A key in the environment needs a restart."),
     Code("engine.no_quota", Fate.ENGINE, "The account has no quota or credit left.",
          "Add credit or raise the spending limit; tnfd tries again by itself."),
     Code("engine.no_model", Fate.ENGINE, "The server does not know the model, or base_url is wrong.",
@@ -118,6 +118,8 @@ _TABLE = (
          "Tried again by itself; raise timeout_s if the server is slow."),
     Code("engine.bad_answer", Fate.ATTEMPT, "The server's answer could not be understood.",
          "Check that base_url points to a transcription API, then run: tnfd retry FILE"),
+    Code("engine.chokes", Fate.FILE, "The server fails on this file again and again while others pass.",
+         "Check that the file plays; convert it to mp3 or wav, then drop it again."),
     Code("engine.crashed", Fate.ATTEMPT, "The local engine ended unexpectedly.",
          "Tried again by itself; check free memory, then run: tnfd retry FILE"),
     Code("engine.rejected", Fate.FILE, "The server refused the audio.",
@@ -134,7 +136,7 @@ _TABLE = (
     Code("engine.bad_audio", Fate.REENCODE, "The server could not read the audio.",
          "Check that the file plays; convert it to mp3 or wav, then drop it again."),
     Code("engine.too_large", Fate.SPLIT, "The server refused the audio as too large or too long.",
-         "Cut the recording into shorter files for now."),
+         "Pieces of 20 s were tried; raise the server's limit, then run: tnfd retry FILE"),
     # -- outputs and the machine -------------------------------------------------------------------
     Code("output.unwritable", Fate.ATTEMPT, "The output folder cannot be written to.",
          "Give the service's user write permission on the folder, then run: tnfd retry FILE"),
@@ -161,6 +163,7 @@ class Fault(TnfdError):
     ``limit_s`` is the longest audio that the server takes in one request, where it said so (seconds).
     ``retry_after_s`` is how long whoever raised it knows that trying is pointless (seconds).
     ``maybe_paid``: a request was sent whole and its answer was lost, so it counts as spent.
+    ``overloaded``: whoever raised it has too much to do, fewer requests at once would help.
     ``retryable`` tells whether trying again by hand may help, as the status file shows it.
     """
 
@@ -173,6 +176,7 @@ class Fault(TnfdError):
         retry_after_s: float | None = None,
         maybe_paid: bool = False,
         limit_s: float | None = None,
+        overloaded: bool = False,
     ) -> None:
         row = CODES[code]
         self.code = code
@@ -183,6 +187,7 @@ class Fault(TnfdError):
         self.retry_after_s = retry_after_s
         self.maybe_paid = maybe_paid
         self.limit_s = limit_s
+        self.overloaded = overloaded
         super().__init__(f"{code}: {self.message}")
 
     @property

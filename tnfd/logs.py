@@ -27,6 +27,8 @@ def mask(text: str) -> str:
     return _SECRET.sub("***", text)
 
 
+_HANG = " " * len("16:02:11 warning ")
+_LEAST_COLUMNS = 60  # below this, folding makes nothing more readable
 _FIRST = ("timestamp", "level", "event", "job", "file")
 
 
@@ -38,7 +40,7 @@ def _in_order(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mu
 
 def _mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        event[key] = _masked(value)
+        event[key] = value if isinstance(value, datetime) else _masked(value)
     return event
 
 
@@ -46,12 +48,24 @@ def _masked(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return _utc(value)
     if isinstance(value, Mapping):
         return {str(key): _masked(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_masked(item) for item in value]
     return mask(str(value))
+
+
+def _in_utc(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Moments as machines want them."""
+    for key, value in event.items():
+        if isinstance(value, datetime):
+            event[key] = _utc(value)
+    return event
+
+
+def _utc(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _console(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
@@ -65,7 +79,30 @@ def _console(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str
     return f"{line}\n{trace}" if trace else line
 
 
+def fold(line: str, columns: int) -> str:
+    """Break a line for people between its words; what goes below stands under the name of the event."""
+    lines = [""]
+    for word in line.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if len(longer) <= columns or not lines[-1].strip():
+            lines[-1] = longer
+        else:
+            lines[-1] = lines[-1].rstrip()
+            lines.append(_HANG + word)
+    return "\n".join(lines)
+
+
+def _columns(stream: TextIO) -> int | None:
+    """The width of the terminal that the stream is; None if it is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
+
+
 def _plain(value: object) -> str:
+    if isinstance(value, datetime):  # by the same clock as the beginning of the line
+        return f"{value.astimezone():%Y-%m-%dT%H:%M:%S}"
     text = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
     text = _visible(text)
     return f'"{text}"' if " " in text or not text else text
@@ -77,16 +114,20 @@ def _visible(text: str) -> str:
 
 
 class _Lines:
-    """Writes lines; under journald with a priority in front."""
+    """Writes lines; under journald with a priority in front, for ``people`` folded to their terminal."""
 
-    def __init__(self, stream: TextIO, *, journal: bool) -> None:
+    def __init__(self, stream: TextIO, *, journal: bool, people: bool) -> None:
         self._stream = stream
+        self._people = people
         self._journal = journal
 
     def _write(self, level: str, message: str) -> None:
         if self._journal:
             prefix = f"<{_PRIORITY.get(level, 6)}>"
             message = "\n".join(prefix + line for line in message.splitlines())
+        elif self._people and (columns := _columns(self._stream) or 0) >= _LEAST_COLUMNS:
+            line, newline, trace = message.partition("\n")
+            message = fold(line, columns) + newline + trace
         try:
             self._stream.write(message + "\n")
             self._stream.flush()
@@ -119,9 +160,9 @@ def configure(log_format: str, level: str, *, environ: Mapping[str, str] = os.en
         _in_order,
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer() if as_json else _console],
+        processors=[*shared, *([_in_utc, structlog.processors.JSONRenderer()] if as_json else [_console])],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=lambda *_args: _Lines(stream, journal=journal),
+        logger_factory=lambda *_args: _Lines(stream, journal=journal, people=not as_json),
         cache_logger_on_first_use=False,
     )
     # openai and its HTTP client log bodies and headers at debug: never let them through.

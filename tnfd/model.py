@@ -314,7 +314,9 @@ class Job:
     failures: int = 0
     lease_epoch: int = 0
     media: MediaInfo | None = None
-    engine: EngineChoice | None = None
+    engine: EngineChoice | None = None  # the one that was used
+    engine_why: str = ""  # why it was not the first of the settings' list; empty: it was
+    turn: str = ""  # the name of the engine in the settings' list whose turn it is
     chunks_done: int = 0
     chunks_total: int = 0
     outputs: tuple[OutputFile, ...] = ()

@@ -17,7 +17,7 @@ from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
 from tnfd.engines.whisper import WhisperEngine, WhisperOptions
-from tnfd.engines.whisper_models import installed_model
+from tnfd.engines.whisper_models import find_folder, find_missing, installed_model
 from tnfd.errors import ConfigError, Fault
 from tnfd.intake.claims import StoreClaims
 from tnfd.intake.inbox import InboxIntake
@@ -47,6 +47,7 @@ from tnfd.store.ledger import Budget
 from tnfd.store.sqlite import SqliteStore
 
 _MIN_AHEAD = 2
+_EXPRESS = 2  # copies and further formats that are written past a busy engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ def build_engine(engine: EngineConfig, config: Config, environ: Mapping[str, str
         max_concurrency=engine.max_concurrency,
         timeout_s=engine.timeout_s,
         price_usd_per_minute=engine.price_usd_per_minute,
+        requests_per_minute=engine.requests_per_minute,
+        local_only=config.privacy.local_only,
         clock=clock,
     )
 
@@ -115,9 +118,14 @@ def _whisper_options(engine: EngineConfig, config: Config, environ: Mapping[str,
     )
 
 
-def installed_whisper(config: Config, environ: Mapping[str, str]) -> str | None:
-    """A whisper model that lies on this machine, if its library does; of several the one to prefer."""
-    return installed_model(models_dir(config), environ) if is_installed("whisper") else None
+def installed_whisper(config: Config, environ: Mapping[str, str], model: str = "") -> str | None:
+    """A whisper model that lies on this machine, if its library does: ``model``, or the one to prefer."""
+    if not is_installed("whisper"):
+        return None
+    if model:
+        folder = find_folder(model, models_dir(config), environ)
+        return None if folder is None or find_missing(folder) else model
+    return installed_model(models_dir(config), environ)
 
 
 def preflight(engine: EngineConfig, config: Config, environ: Mapping[str, str]) -> None:
@@ -237,6 +245,7 @@ def build_queue(
         scopes=scopes,
         concurrency=workers + max(_MIN_AHEAD, workers // 4, ahead),
         size=house.config.daemon.queue_slots,
+        express=_EXPRESS,
         on_finished=on_finished,
     )
 
@@ -254,6 +263,18 @@ def read_formers(config: Config, folders: Sequence[bytes]) -> dict[bytes, list[F
             for folder in folders:
                 found.update(batch.formers(connection, folder))
     return found
+
+
+def read_redo(config: Config, fingerprint: str) -> float | None:
+    """When the redo with this fingerprint was begun that did not come to its end; changes nothing.
+
+    Raises:
+        StoreUnusable: there is a database, and it cannot be read.
+    """
+    if (reading := database.open_to_read(config.daemon.state_dir / database.FILE_NAME)) is None:
+        return None
+    with contextlib.closing(reading) as connection:
+        return batch.redo_begun(connection, fingerprint)
 
 
 def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None]) -> InboxIntake:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from tests.stores import (
 from tnfd.errors import Fate, Fault
 from tnfd.model import EngineChoice, Waiting, WaitReason
 from tnfd.ports.ledger import Closed, EngineStatus, Granted, Refusal, Spent
-from tnfd.ports.queue import Wait
+from tnfd.ports.queue import Retry, Wait
+from tnfd.rules.throttle import WINDOW_S, Stated
 from tnfd.store.ledger import Budget
 
 DOWN, KEY, STUMBLE = Fault("engine.down"), Fault("engine.bad_key"), Fault("engine.timeout")
@@ -117,9 +119,17 @@ async def test_shorter_patience_does_not_shorten_a_longer_one(stores: Stores, st
     assert (await refused(store, ask())).until == stores.now + timedelta(seconds=20)
 
 
-async def test_throttling_without_a_time_lasts_ten_seconds(stores: Stores, store: AnyStore) -> None:
-    await send(store, Fault("engine.rate_limited"))
-    assert (await refused(store, ask())).until == stores.now + timedelta(seconds=10)
+async def test_throttling_without_a_time_lasts_longer_each_time(stores: Stores, store: AnyStore) -> None:
+    for most_s in (2, 4, 8, 16, 32, 60, 60):
+        closed = await send(store, Fault("engine.rate_limited"))
+        assert closed.throttled_until is not None
+        assert 1 <= (closed.throttled_until - stores.now).total_seconds() <= most_s
+        assert (await refused(store, ask())).until == closed.throttled_until
+        await stores.clock.advance(60)
+    await send(store)  # an answer ends the row
+    closed = await send(store, Fault("engine.rate_limited"))
+    assert closed.throttled_until is not None
+    assert 1 <= (closed.throttled_until - stores.now).total_seconds() <= 2
 
 
 @pytest.mark.parametrize("back_s", [3600, 86_400 * 365])
@@ -142,6 +152,212 @@ async def test_patience_after_the_clock_was_set_back_is_the_new_one(stores: Stor
     stores.clock.jump_wall(-3600)
     await store.close(second.reservation, cost_usd=0, fault=SLOW)
     assert (await refused(store, ask())).until == stores.now + timedelta(seconds=20)
+
+
+# -- the rate --------------------------------------------------------------------------------------------
+
+
+def stated(stores: Stores, full_s: float, *, refused: bool = False, burst: float = 60.0) -> Stated:
+    return Stated(stores.now.timestamp(), 1.0, burst, full_s, refused)
+
+
+async def learn(store: AnyStore, what: Stated, fault: Fault | None = None) -> None:
+    one = await granted(store, ask())
+    await store.close(one.reservation, cost_usd=0, fault=fault, stated=what)
+
+
+async def test_rate_that_a_server_states_is_kept_by_all_processes(stores: Stores, store: AnyStore) -> None:
+    other = await stores.open("batch-1")
+    await learn(store, stated(stores, 58.0))  # two tokens left
+    await stores.clock.advance(0.01)
+    assert (await status(store)).requests_per_minute == 60
+    for each in (store, other):
+        await granted(each, ask())
+    refusal = await refused(other, ask())
+    assert refusal.why is Refusal.PACED
+    assert refusal.until is not None
+    assert (refusal.until - stores.now).total_seconds() == pytest.approx(1.0, abs=0.02)
+    await stores.clock.advance((refusal.until - stores.now).total_seconds() + 1e-6)
+    await granted(store, ask())
+    assert (await refused(store, ask())).why is Refusal.PACED
+    assert isinstance(await store.reserve(ask("another")), Granted)
+
+
+async def test_rate_is_remembered_over_a_restart(stores: Stores) -> None:
+    first = await stores.open("daemon-1")
+    await learn(first, stated(stores, 59.5))
+    await stores.close(first)
+    store = await stores.open("daemon-2")
+    assert (await refused(store, ask())).why is Refusal.PACED
+
+
+async def test_refusal_s_headers_say_when_the_next_may_go(stores: Stores, store: AnyStore) -> None:
+    await learn(store, stated(stores, 59.5, refused=True), Fault("engine.rate_limited", overloaded=True))
+    refusal = await refused(store, ask())
+    assert refusal.until is not None
+    assert (refusal.until - stores.now).total_seconds() == pytest.approx(0.5, abs=0.01)
+    assert (await status(store)).level is None  # the rate was the trouble, not how many at once
+
+
+async def test_server_without_a_limit_any_more_is_not_held_to_its_former_one(
+    stores: Stores, store: AnyStore
+) -> None:
+    await learn(store, stated(stores, 59.0))
+    await stores.clock.advance(1)
+    await learn(store, Stated(stores.now.timestamp()), Fault("engine.rejected"))  # a proxy, perhaps
+    assert (await status(store)).requests_per_minute == 60
+    await stores.clock.advance(1)
+    await learn(store, Stated(stores.now.timestamp()))
+    assert (await status(store)).requests_per_minute is None
+
+
+async def test_refusal_counts_once_though_it_stays_the_newest_answer(stores: Stores, store: AnyStore) -> None:
+    refusal = stated(stores, 50.0, refused=True)
+    await learn(store, refusal, Fault("engine.rate_limited", retry_after_s=0.1))
+    await stores.clock.advance(1)
+    several = [await granted(store, ask(most=99)) for _ in range(11)]
+    assert (await refused(store, ask(most=99))).why is Refusal.PACED
+    await store.close(several[-1].reservation, cost_usd=0, fault=STUMBLE, stated=refusal)
+    assert (await refused(store, ask(most=99))).why is Refusal.PACED
+
+
+async def test_rate_written_down_is_kept_without_any_header(stores: Stores, store: AnyStore) -> None:
+    slow = replace(ask(), requests_per_minute=30.0)
+    await granted(store, slow)
+    refusal = await refused(store, slow)
+    assert refusal.until is not None
+    assert 2.0 <= (refusal.until - stores.now).total_seconds() < 2.1
+    await stores.clock.advance(2.1)
+    await granted(store, slow)
+
+
+async def test_unknown_server_is_felt_for_until_its_first_answer(stores: Stores, store: AnyStore) -> None:
+    careful = replace(ask(), careful=True)
+    first, _ = await granted(store, careful), await granted(store, careful)
+    assert (await refused(store, careful)).why is Refusal.PACED
+    # No limit in the answer: nothing holds back any more.
+    await store.close(first.reservation, cost_usd=0, fault=None, stated=Stated(stores.now.timestamp()))
+    for _ in range(3):
+        await granted(store, careful)
+
+
+async def test_too_much_at_once_halves_the_requests_at_once_for_a_while(
+    stores: Stores, store: AnyStore
+) -> None:
+    busy = Fault("engine.rate_limited", retry_after_s=0.01, overloaded=True)
+    several = [await granted(store, ask(most=8)) for _ in range(8)]
+    for one in several:  # all sent before the first complaint: it counts once
+        await store.close(one.reservation, cost_usd=0, fault=busy)
+    assert (await status(store)).level == 4
+    await stores.clock.advance(1)
+    for _ in range(4):
+        await granted(store, ask(most=8))
+    assert (await refused(store, ask(most=8))).why is Refusal.FULL
+    await stores.clock.advance(WINDOW_S)
+    await granted(store, ask(most=8))
+    assert (await refused(store, ask(most=8))).why is Refusal.FULL
+
+
+async def test_level_comes_back_to_what_was_asked_for(stores: Stores, store: AnyStore) -> None:
+    await send(store, Fault("engine.rate_limited", retry_after_s=1, overloaded=True))
+    assert (await status(store)).level == 2
+    await stores.clock.advance(10 * WINDOW_S)
+    await send(store)
+    assert (await status(store)).level is None
+
+
+async def test_server_that_says_at_once_is_given_more_time_each_time(stores: Stores, store: AnyStore) -> None:
+    waits = []
+    for _ in range(5):
+        closed = await send(store, Fault("engine.rate_limited", retry_after_s=0.0))
+        assert closed.throttled_until is not None
+        waits.append((closed.throttled_until - stores.now).total_seconds())
+        await stores.clock.advance(waits[-1] + 0.001)
+    assert waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8])
+
+
+# -- a file, or the engine? ------------------------------------------------------------------------------
+
+
+async def fails(store: AnyStore, job: str, fault: Fault | None = STUMBLE, usd: float = 0.0) -> Closed:
+    one = await granted(store, replace(ask(usd=usd), job=job))
+    return await store.close(one.reservation, cost_usd=0, fault=fault)
+
+
+async def test_file_that_fails_while_others_pass_fails_alone(store: AnyStore) -> None:
+    for closed in (Closed(), Closed(), Closed(chokes=True)):
+        assert await fails(store, "poison") == closed
+        assert await fails(store, "other", None) == Closed()
+    assert await fails(store, "poison") == Closed()  # tried again by hand: counted anew
+
+
+async def test_several_poisonous_files_among_good_ones_do_not_pause_it(store: AnyStore) -> None:
+    for number in range(3):
+        for job in ("p1", "p2"):
+            assert (await fails(store, job)) == Closed(chokes=number == 2)
+        await fails(store, f"good-{number}", None)
+    assert (await status(store)).state == "ok"
+
+
+async def test_failures_in_a_row_of_several_files_pause_it(store: AnyStore) -> None:
+    await fails(store, "a")
+    await fails(store, "a")
+    assert (await fails(store, "b")).code == "engine.down"
+
+
+async def test_own_success_clears_a_file(store: AnyStore) -> None:
+    for _ in range(2):
+        await fails(store, "a")
+        await fails(store, "b", None)
+    await fails(store, "a", None)
+    assert await fails(store, "a") == Closed()
+
+
+async def test_failures_in_an_outage_are_no_strikes(stores: Stores, store: AnyStore) -> None:
+    await fails(store, "a")
+    await fails(store, "b", None)
+    assert await fails(store, "a") == Closed()  # the second strike; then the server goes
+    assert await fails(store, "a") == Closed()
+    assert (await fails(store, "a")).code == "engine.down"
+    await stores.clock.advance(15)
+    assert (await fails(store, "a")).down
+    await stores.clock.advance(15)
+    assert (await fails(store, "a", None)).resumed
+
+
+async def test_lone_file_that_others_follow_does_not_pause_it(stores: Stores, store: AnyStore) -> None:
+    job = await claim(stores, store)
+    await claim(stores, store, "b.mp3", "b")
+    await begin(store, job)
+    for _ in range(4):
+        assert await fails(store, job) == Closed()
+    # The other is tried, and fails as well.
+    assert (await fails(store, "other")).paused
+
+
+async def test_files_are_forgiven_what_was_the_engine_s_fault(stores: Stores, store: AnyStore) -> None:
+    jobs = [await claim(stores, store, f"{n}.mp3", str(n)) for n in range(2)]
+    for job in (jobs[0], jobs[1]):
+        lease = await begin(store, job)
+        assert await fails(store, job) == Closed()
+        await store.finish(lease, Retry(1.0, "engine.timeout", "", ""))
+        assert (await the_job(store, job)).failures == 1
+        await stores.clock.advance(2)
+    lease = await begin(store, jobs[0])
+    assert (await fails(store, jobs[0])).paused
+    assert [(await the_job(store, job)).failures for job in jobs] == [0, 0]
+
+
+async def test_what_may_have_been_paid_is_not_forgiven(stores: Stores, store: AnyStore) -> None:
+    lost = Fault("engine.timeout", maybe_paid=True)
+    job = await claim(stores, store)
+    for _ in range(2):
+        lease = await begin(store, job)
+        await fails(store, job, lost, usd=0.1)
+        await store.finish(lease, Retry(1.0, "engine.timeout", "", ""))
+        await stores.clock.advance(2)
+    assert (await fails(store, job, lost, usd=0.1)).paused
+    assert (await the_job(store, job)).failures == 2
 
 
 # -- pauses and probes -----------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Bench:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(
-        self, *, concurrency: int = 2, size: int = 4, scopes: Collection[str] = SCOPES
+        self, *, concurrency: int = 2, size: int = 4, scopes: Collection[str] = SCOPES, express: int = 0
     ) -> tuple[EmbeddedQueue, asyncio.Task[None]]:
         queue = EmbeddedQueue(
             self.store,
@@ -61,6 +61,7 @@ class Bench:
             scopes=scopes,
             concurrency=concurrency,
             size=size,
+            express=express,
             on_finished=self.on_finished,
         )
         return queue, self.run(queue)
@@ -160,8 +161,11 @@ class Slow(SqliteStore):
         self.slow = ""
         self.done, self.go = asyncio.Event(), asyncio.Event()
 
-    async def ready(self, scopes: Collection[str], *, limit: int, without: Collection[str]) -> list[str]:
-        return await self._late("ready", await super().ready(scopes, limit=limit, without=without))
+    async def ready(
+        self, scopes: Collection[str], *, limit: int, without: Collection[str], free: bool = False
+    ) -> list[str]:
+        answer = await super().ready(scopes, limit=limit, without=without, free=free)
+        return await self._late("ready", answer)
 
     async def begin(self, job_id: str) -> Lease | Skip:
         return await self._late("begin", await super().begin(job_id))
@@ -318,6 +322,39 @@ async def test_stale_id_is_not_worked_on_twice(slow: tuple[Bench, Slow]) -> None
     await stop(queue, task)
     assert bench.begun == ["b"]
     assert (await the_job(store, second)).state is JobState.DONE
+
+
+async def test_copies_of_finished_work_do_not_wait_for_workers(bench: Bench) -> None:
+    await bench.claim("a", "b", "c", "d")  # four contents
+    await claim(bench.stores, bench.store, "a again", "a")
+
+    async def work(lease: Lease) -> Outcome:
+        if lease.transcription.transcript is None:
+            await transcribe(bench.store, lease)
+        return Done()
+
+    held = Held()
+    bench.answers.update({"a": work, "a again": work, "b": held, "c": held, "d": held})
+    queue, task = bench.start(concurrency=1, express=1)
+    await bench.until(lambda: len(bench.ended) == 2)  # while b is at work, and c waits in memory
+    assert bench.begun == ["a", "b", "a again"] or bench.begun == ["a", "a again", "b"]
+    assert bench.most_at_work <= 2
+    held.go.set()
+    await bench.until(lambda: len(bench.ended) == 5)
+    await stop(queue, task)
+    assert await bench.store.counts() == {"done": 4, "duplicate": 1}
+
+
+async def test_express_lane_takes_nothing_that_is_to_be_sent(bench: Bench) -> None:
+    await bench.claim("a", "b", "c")
+    held = bench.answers["a"] = bench.answers["b"] = bench.answers["c"] = Held()
+    queue, task = bench.start(concurrency=1, express=2)
+    await bench.until(lambda: bench.at_work == 1)
+    await at_rest(queue)
+    assert bench.begun == ["a"]
+    held.go.set()
+    await bench.until(lambda: len(bench.ended) == 3)
+    await stop(queue, task)
 
 
 # -- stopping --------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from dataclasses import replace
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -303,6 +304,8 @@ async def test_redo_pays_again_and_an_interrupted_redo_only_for_the_rest(
         one.send(signal.SIGKILL)
         await one.ended()
     server.always = behaviours.Ok(text="third")
+    ran = await batch(site, site.inbox, "--redo", "--dry-run", "--json")
+    assert checked(ran)["totals"]["to_transcribe"] == 2  # nobody agrees to what is paid already
     ran = await batch(site, site.inbox, "--redo", "--json")
     assert ran.code == 0, ran.err
     # The first was paid before the kill; its outputs may have been on disk by then, or not.
@@ -574,3 +577,34 @@ async def test_nobody_reads_its_log(site: Site, server: ApiServer, three: list[P
         await until(lambda: all(path.with_suffix(".txt").exists() for path in three))
         async with asyncio.timeout(PATIENCE_S):
             await one.process.wait()
+
+
+# -- beside work that was done before ----------------------------------------------------------------------
+
+
+async def test_what_another_tnfd_has_done_is_told_apart(
+    site: Site, server: ApiServer, three: list[Path]
+) -> None:
+    assert (await batch(site, site.inbox)).code == 0
+    shutil.rmtree(site.state)
+    ran = await batch(site, site.inbox, "--json")
+    assert ran.code == 0
+    assert set(results(ran).values()) == {"adopted"}
+    assert checked(ran)["totals"]["adopted"] == 3
+    assert "3 found finished, by another tnfd" in ran.err
+    assert len(server.requests) == 3
+
+
+async def test_a_copy_of_finished_work_does_not_wait_for_a_slow_engine(
+    site: Site, server: ApiServer, three: list[Path]
+) -> None:
+    assert (await batch(site, three[0])).code == 0
+    for number in range(8):
+        site.drop(f"other-{number}.wav", 0.5, seed=100 + number)
+    copy = site.drop("zz copy.wav", 0.5, seed=0)  # the shortest of all, and the last by name
+    server.always = behaviours.Hang()
+    async with begun(site, site.inbox, "--concurrency", "1") as one:
+        await until(lambda: copy.with_suffix(".txt").exists(), "the copy's transcript")
+        one.send(signal.SIGINT)
+        one.send(signal.SIGTERM)
+        assert (await one.ended()).code == 130

@@ -129,7 +129,7 @@ async def test_status_of_a_running_daemon_is_healthy_and_whole(site: Site, serve
     (engine,) = status["engines"]
     assert (engine["name"], engine["type"], engine["model"]) == ("local", "openai", "whisper-1")
     assert (engine["state"], engine["in_flight"]) == ("ok", 1)
-    assert status["spent"] == {"today_usd": 0.0, "month_usd": 0.0, "until": None}
+    assert status["spent"] == {"today_usd": 0.0, "month_usd": 0.0, "until": None, "by_day": []}
     assert status["attention"] == []
     assert "healthy" in said.out
     assert str(daemon.pid) in said.out

@@ -44,10 +44,10 @@ def world(tmp_path: Path, listening: ApiServer) -> Site:
     return site
 
 
-def arrange(site: Site, **daemon: Any) -> None:
+def arrange(site: Site, after: str = "move", **daemon: Any) -> None:
     site.configure(
         daemon=daemon,
-        inbox={"formats": ["txt", "json", "srt", "vtt", "md"], "after": "move"},
+        inbox={"formats": ["txt", "json", "srt", "vtt", "md"], "after": after},
         engine={"max_concurrency": SLOTS},
     )
 
@@ -102,7 +102,7 @@ async def test_a_recording_is_cut_sent_in_parallel_and_put_together(
     listening.base_s = 0.3
     async with world.daemon() as daemon:
         source = talk(world)
-        await daemon.until(lambda: moved(source).with_suffix(".txt").exists())
+        await daemon.event("job.moved")
         assert await daemon.stop() == 0
     assert_whole(moved(source))
     status = json.loads(moved(source).with_name("talk.wav.status.json").read_bytes())
@@ -120,7 +120,7 @@ async def test_a_recording_is_cut_sent_in_parallel_and_put_together(
 async def test_a_piece_refused_for_good_is_a_gap_that_a_retry_fills(
     world: Site, listening: ApiServer
 ) -> None:
-    """The second piece is refused; nothing is moved away, every format marks the gap, one request fills it."""
+    """The second piece is refused: nothing is moved away, each format marks the gap, one request fills it."""
     refused = itertools.count()
 
     def choose(request: Request) -> Behaviour | None:
@@ -157,6 +157,7 @@ async def test_a_piece_refused_for_good_is_a_gap_that_a_retry_fills(
 
 
 async def test_a_recording_that_is_refused_altogether_fails(world: Site, listening: ApiServer) -> None:
+    arrange(world, after="keep")
     listening.always = Status(400, "content_filter", message="blocked by the content policy")
     async with world.daemon() as daemon:
         source = talk(world)
@@ -205,6 +206,7 @@ async def test_a_server_that_does_not_understand_opus_gets_wav(world: Site, list
 
 
 async def test_what_nobody_understands_is_encoded_anew_once(world: Site, listening: ApiServer) -> None:
+    arrange(world, after="keep")
     listening.always = BAD_AUDIO
     async with world.daemon() as daemon:
         source = talk(world, range(5))

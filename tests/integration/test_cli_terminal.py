@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from fcntl import ioctl
 from pathlib import Path
 
@@ -22,8 +24,10 @@ import pytest
 
 from tests import stores
 from tests.integration.test_commands import World
+from tnfd.cli import terminal as terminal_words
 from tnfd.errors import Fault
-from tnfd.model import EngineChoice
+from tnfd.model import EngineChoice, FileRef
+from tnfd.ports.claims import NAMELESS, Origin
 from tnfd.ports.queue import Fail
 from tnfd.rules.columns import width
 
@@ -271,3 +275,69 @@ def test_the_shell_offers_what_is_configured(world: World, typed: str, offered: 
         text=True, check=False, timeout=30,
     )  # fmt: skip
     assert set(ran.stdout.split()) == offered, ran.stderr
+
+
+# -- words and times for people ----------------------------------------------------------------------------
+
+
+def test_words_are_not_broken_at_the_edge_of_a_terminal(world: World) -> None:
+    with at_terminal(world, "retry", "there-is-no-such-recording-in-this-folder.mp3") as terminal:
+        assert terminal.ended() == 1
+    lines = terminal.seen.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert "'there-is-no-such-recording-in-this-folder.mp3'" in terminal.seen
+    said = tnfd(world, "retry", "there-is-no-such-recording-in-this-folder.mp3").stderr
+    assert len(said.splitlines()) == 1  # programs get whole lines
+
+
+def test_people_see_the_clock_on_the_wall_and_programs_utc(world: World) -> None:
+    talk = str(world.inbox / "talk.mp3")
+    shown = json.loads(tnfd(world, "show", talk, "--json", TZ="XYZ-5:30").stdout)["history"][0]["at"]
+    at = datetime.fromisoformat(shown)
+    assert at.utcoffset() == timedelta(0)
+    assert (
+        f"{at + timedelta(hours=5, minutes=30):%Y-%m-%d %H:%M:%S}  seen"
+        in tnfd(world, "show", talk, TZ="XYZ-5:30").stdout
+    )
+    assert re.search(
+        r"\d\d:\d\d XYZ$|\d\d:\d\d XYZ;", tnfd(world, "doctor", TZ="XYZ-5:30").stdout, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("left_s", "said"),
+    [
+        (-1, "now"),
+        (90, "in 90 s"),
+        (3600, "in 60 min"),
+        (10 * 3600, "Fri 06:00"),
+        (10 * 86400, "2026-01-11 20:00"),
+    ],
+)
+def test_moments_ahead_are_spans_while_they_are_near(
+    monkeypatch: pytest.MonkeyPatch, left_s: float, said: str
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    now = datetime(2026, 1, 1, 20, tzinfo=UTC)
+    assert terminal_words.soon(now + timedelta(seconds=left_s), now) == said
+
+
+async def test_files_outside_of_all_inboxes_are_named_by_their_path(world: World) -> None:
+    async with world.store("batch") as store:
+        other = world.inbox.parent / "elsewhere"
+        other.mkdir()
+        (other / "memo.mp3").write_text("m")
+        found = world.found("memo.mp3", "m")
+        ref = FileRef(os.fsencode(other), b"memo.mp3", found.ref.stat)
+        origin = Origin(f"batch:{store.owner}", NAMELESS, world.origin().settings)
+        await store.claim(origin, [dataclasses.replace(found, ref=ref)])
+        assert "wait for" not in tnfd(world, "status").stdout.replace("\n  ", " ")
+        assert tnfd(world, "retry", str(other / "memo.mp3")).returncode == 0  # its batch is at work
+    assert "~/elsewhere/memo.mp3" in tnfd(world, "jobs").stdout
+    ran = tnfd(world, "retry", str(other / "memo.mp3"))
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        f"~/elsewhere/memo.mp3: no configured inbox holds it; run: tnfd batch {other / 'memo.mp3'}\n"
+    )
+    assert "1 file waits for a batch that was stopped" in tnfd(world, "status").stdout.replace("\n  ", " ")

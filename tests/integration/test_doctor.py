@@ -207,30 +207,30 @@ def http_answer(status: str, body: bytes, *headers: str) -> bytes:
 
 def test_the_list_is_read_and_the_key_goes_in_a_header(told: Any) -> None:
     told.answer(http_answer("200 OK", json.dumps({"data": [{"id": "a"}, {"id": "b"}]}).encode()))
-    assert fetch(told.url, "sk-test", 5) == Reply(200, models=("a", "b"))
+    assert fetch(told.url, "sk-test", 5, False) == Reply(200, models=("a", "b"))
     assert told.heard.startswith(b"GET /v1/models ")
     assert b"Authorization: Bearer sk-test\r\n" in told.heard
 
 
 def test_without_a_key_no_header_is_sent(told: Any) -> None:
     told.answer(http_answer("200 OK", b"<html>"))
-    assert fetch(told.url, None, 5) == Reply(200, models=None)
+    assert fetch(told.url, None, 5, False) == Reply(200, models=None)
     assert b"Authorization" not in told.heard
 
 
 def test_a_redirect_is_not_followed(told: Any) -> None:
     told.answer(http_answer("307 Temporary Redirect", b"", "Location: http://127.0.0.1:1/elsewhere"))
-    assert fetch(told.url, "sk-test", 5).status == 307
+    assert fetch(told.url, "sk-test", 5, False).status == 307
 
 
 def test_a_refusal_is_a_status(told: Any) -> None:
     told.answer(http_answer("401 Unauthorized", b'{"error": {}}'))
-    assert fetch(told.url, "sk-test", 5) == Reply(401)
+    assert fetch(told.url, "sk-test", 5, False) == Reply(401)
 
 
 def test_nonsense_is_no_answer(told: Any) -> None:
     told.answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
-    reply = fetch(told.url, None, 5)
+    reply = fetch(told.url, None, 5, False)
     assert (reply.status, reply.models) == (0, None)
     assert reply.reason
 
@@ -238,7 +238,7 @@ def test_nonsense_is_no_answer(told: Any) -> None:
 def test_nobody_there_is_no_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    reply = fetch(f"http://127.0.0.1:{port}/v1/models", None, 5)
+    reply = fetch(f"http://127.0.0.1:{port}/v1/models", None, 5, False)
     assert (reply.status, reply.reason) == (0, "Connection refused")
 
 

@@ -19,6 +19,7 @@ from tnfd.model import ChunkResult, WaitReason
 from tnfd.pipeline.gate import Gate, MustWait
 from tnfd.ports.engine import Capabilities, EngineChunk, Hints
 from tnfd.ports.ledger import Ask, Closed, Granted, Ledger, Refused
+from tnfd.rules.throttle import Stated
 from tnfd.store.ledger import Budget
 
 CAN = Capabilities("opus", 25_000_000, 1400.0, False, max_concurrency=2, usd_per_minute=0.6)
@@ -189,7 +190,7 @@ async def test_reached_budget_means_waiting_for_tomorrow(make: MakeBench) -> Non
     assert "$0.60 of $1.00" in waiting.detail
     await bench.must_wait()
     assert bench.events() == ["budget.reached"]  # said once
-    assert bench.logs[0]["until"] == f"{waiting.until:%Y-%m-%dT%H:%M:%SZ}"
+    assert bench.logs[0]["until"] == waiting.until
     await bench.send(audio_s=30.0)  # what still fits
     assert await bench.in_flight() == 0
 
@@ -261,8 +262,10 @@ class Slow:
         await self.go.wait()
         return answer
 
-    async def close(self, reservation: int, *, cost_usd: float, fault: Fault | None) -> Closed:
-        return await self.ledger.close(reservation, cost_usd=cost_usd, fault=fault)
+    async def close(
+        self, reservation: int, *, cost_usd: float, fault: Fault | None, stated: Stated | None = None
+    ) -> Closed:
+        return await self.ledger.close(reservation, cost_usd=cost_usd, fault=fault, stated=stated)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ledger, name)
@@ -304,7 +307,7 @@ async def test_bad_key_pauses_and_the_next_must_wait(bench: Bench) -> None:
     await bench.must_wait()
     assert bench.events() == ["engine.paused"]
     said = bench.logs[0]
-    assert (said["engine"], said["code"], said["until"]) == ("lan", "engine.bad_key", "2026-01-01T00:05:00Z")
+    assert (said["engine"], said["code"], said["until"]) == ("lan", "engine.bad_key", waiting.until)
     async with bench.request(server=Server("other")):
         pass
 
@@ -440,10 +443,12 @@ class Full(Slow):
             raise self.error
         return await super().reserve(ask)
 
-    async def close(self, reservation: int, *, cost_usd: float, fault: Fault | None) -> Closed:
+    async def close(
+        self, reservation: int, *, cost_usd: float, fault: Fault | None, stated: Stated | None = None
+    ) -> Closed:
         if self.error is not None:
             raise self.error
-        return await super().close(reservation, cost_usd=cost_usd, fault=fault)
+        return await super().close(reservation, cost_usd=cost_usd, fault=fault, stated=stated)
 
 
 async def test_end_that_cannot_be_booked_is_booked_later(bench: Bench) -> None:

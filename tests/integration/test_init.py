@@ -23,7 +23,7 @@ from tnfd.cli import config as config_commands
 from tnfd.cli import init as init_command
 from tnfd.config import load_config
 from tnfd.config.write import write_private
-from tnfd.libraries import install_command
+from tnfd.libraries import install_command, is_installed
 
 REPOSITORY = Path(__file__, "../../..").resolve()
 COMMANDS = """
@@ -193,12 +193,21 @@ def test_without_a_terminal_the_engine_has_to_be_named(home: Path) -> None:
     assert list(home.iterdir()) == []
 
 
-@pytest.mark.parametrize(("engine", "words"), [("whisper", "not available yet"), ("wisper", "not an engine")])
+@pytest.mark.parametrize(("engine", "words"), [("wisper", "not an engine")])
 def test_an_engine_that_cannot_be_used_is_refused(home: Path, engine: str, words: str) -> None:
     result = tnfd("init", "--engine", engine, "--inbox", "~/in")
     assert result.exit_code == 2
     assert words in result.stderr
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.skipif(not is_installed("whisper"), reason="faster-whisper is not installed")
+def test_whisper_is_written_down_with_its_download(home: Path) -> None:
+    result = tnfd("init", "--engine", "whisper", "--inbox", "~/in", "--model", "base")
+    assert result.exit_code == 0
+    assert "# the model base is downloaded for the first recording" in result.stdout
+    engine = load_config(None, {"HOME": str(home)}).engines["whisper"]
+    assert (engine.model, engine.download, engine.device) == ("base", True, "auto")
 
 
 def test_without_inbox_the_usual_folder_is_taken(home: Path) -> None:
@@ -300,10 +309,10 @@ def test_init_asks_at_a_terminal(home: Path) -> None:
     terminal = Terminal(home, "init")
     terminal.until("Engine: ")
     assert "  openai " in terminal.screen
-    assert "  whisper " not in terminal.screen
+    assert ("  whisper " in terminal.screen) is is_installed("whisper")
     terminal.type("")  # none is ever guessed
     terminal.type("deepspeech")
-    terminal.until("Please type one of: openai, server, sphinx")
+    terminal.until("Please type one of: openai, server, whisper, sphinx")
     terminal.type("sphinx")
     terminal.until(f"Folder to watch [{home}/Recordings]: ")
     terminal.type("~/file")

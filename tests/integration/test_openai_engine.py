@@ -249,10 +249,10 @@ async def test_a_redirect_never_carries_the_key_elsewhere(
         (Status(408), "engine.timeout"),
         (Status(413), "engine.too_large"),
         (Raw(b"<html>413</html>", status=413, content_type="text/html"), "engine.too_large"),
-        (Status(415), "engine.rejected"),
+        (Status(415), "engine.bad_audio"),
         (
             Status(400, "invalid_value", message="Audio file might be corrupted or unsupported"),
-            "engine.rejected",
+            "engine.bad_audio",
         ),
         (Status(400, "content_filter"), "engine.content_filter"),
         (behaviours.MALFORMED, "engine.bad_answer"),

@@ -206,7 +206,7 @@ def test_settings_are_resolved_for_jobs(load: Load, inbox: Path) -> None:
 def test_without_an_engine_settings_have_none_and_run_is_refused(load: Load, inbox: Path) -> None:
     config = load(f'[[inbox]]\npath = "{inbox}"\n')
     assert resolve_settings(config, config.inboxes[0]).engines == ()
-    with pytest.raises(ConfigError, match="openai or sphinx"):
+    with pytest.raises(ConfigError, match="openai or whisper or sphinx"):
         require_runnable(config)
     with pytest.raises(ConfigError, match="TNFD_INBOX"):
         require_runnable(load("", {"TNFD_ENGINE": "sphinx"}))
@@ -467,7 +467,6 @@ def test_wrong_tables(problems: Problems, text: str, key: str, words: str) -> No
         ({"TNFD_BACKOFF_S": "2"}, "TNFD_BACKOFF_S", "two numbers"),
         ({"TNFD_FORMATS": "txt,doc"}, "TNFD_FORMATS", "unknown format"),
         ({"TNFD_ENGINE": "opnai"}, "TNFD_ENGINE", 'did you mean "openai"?'),
-        ({"TNFD_ENGINE": "whisper"}, "TNFD_ENGINE", "not available yet"),
         ({"TNFD_MODEL": "x"}, "TNFD_MODEL", "set TNFD_ENGINE"),
         ({"TNFD_ENGINE": "sphinx", "TNFD_BASE_URL": "http://h"}, "TNFD_BASE_URL", "do not have this key"),
         ({"TNFD_ENGINE": "sphinx", "TNFD_MODEL": "small"}, "TNFD_MODEL", "do not have this key"),
@@ -514,12 +513,45 @@ def test_a_given_name_is_kept_and_the_default_gives_way(load: Load, tmp_path: Pa
 
 
 NOT_BUILT = {
-    "inbox.engine": 'engine = ["openai", "sphinx"]',
-    "engine.type": '[engines.x]\ntype = "whisper"',
-    "engine.requests_per_minute": '[engines.x]\ntype = "openai"\nrequests_per_minute = 5',
-    "privacy.local_only": "[privacy]\nlocal_only = true",
     "retention.transcripts_days": "[retention]\ntranscripts_days = 3",
 }
+
+
+@pytest.mark.parametrize(
+    ("engine", "key"),
+    [
+        ('type = "openai"', "engines.x.type"),
+        ('type = "openai"\nbase_url = "https://8.8.8.8/v1"', "engines.x.base_url"),
+        ('type = "openai"\nbase_url = "https://api.groq.com/openai/v1"', "engines.x.base_url"),
+        ('type = "whisper"\ndownload = true', "engines.x.download"),
+    ],
+)
+def test_local_only_refuses_what_leads_elsewhere(problems: Problems, engine: str, key: str) -> None:
+    (problem,) = problems(f"[engines.x]\n{engine}\n[privacy]\nlocal_only = true\n")
+    assert problem.key == key
+    assert "local_only" in problem.message
+    assert problem.line
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        'type = "openai"\nbase_url = "http://192.168.1.9:8000/v1"',
+        'type = "openai"\nbase_url = "http://whisper.example.org/v1"',  # where it leads is seen when it is used
+        'type = "whisper"',
+        'type = "sphinx"',
+    ],
+)
+def test_local_only_allows_what_stays_here(load: Load, engine: str) -> None:
+    assert load(f"[engines.x]\n{engine}\n[privacy]\nlocal_only = true\n").privacy.local_only
+
+
+def test_a_model_may_be_a_folder_beside_the_configuration(load: Load, home: Path) -> None:
+    engines = load(
+        '[engines.x]\ntype = "whisper"\nmodel = "./m"\n[engines.y]\ntype = "whisper"\nmodel = "a/b"\n'
+    ).engines
+    assert engines["x"].model == str(home / "m")
+    assert engines["y"].model == "a/b"  # a repository
 
 
 @pytest.mark.parametrize("key", NOT_YET)

@@ -37,7 +37,8 @@ def cut(index: int, start: int, end: int, *, before: bool = False, behind: bool 
 def lengths(duration_s: float | None, limits: Limits) -> list[float]:
     """The lengths of all pieces, each cut in the middle of its search."""
     plan = Lengths(0, None, duration_s, limits)
-    at, found = 0, []
+    at = 0
+    found: list[float] = []
     while len(found) < 1000:
         aim = plan.aim(at)
         assert aim is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,23 @@ def check(
     environ: dict[str, str] | None = None,
     now: datetime = NOW,
     local_only: bool = False,
+    whole: bool = False,
     **settings: Any,
 ) -> tuple[list[Finding], list[tuple[str, str | None]]]:
     """Findings, and what was asked of whom."""
     asked: list[tuple[str, str | None]] = []
 
-    def ask(url: str, key: str | None, timeout_s: float) -> Reply:
+    def ask(url: str, key: str | None, timeout_s: float, nearby: bool) -> Reply:
         asked.append((url, key))
+        assert nearby is local_only
         assert timeout_s == 5.0
         assert reply is not None, "nothing must be asked"
         return reply
 
     engine = EngineConfig(**{"name": "it", "type": "openai", "model": "gpt-transcribe", **settings})
     config = Config(DaemonConfig(Path("/state")), privacy=PrivacyConfig(local_only))
-    return list(check_engine(engine, config, environ or {}, now, ask)), asked
+    found = list(check_engine(engine, config, environ or {}, now, ask))
+    return [finding for finding in found if whole or not finding.what.startswith("taken for")], asked
 
 
 def marks(findings: list[Finding]) -> list[Mark]:
@@ -135,6 +139,44 @@ def test_models_that_openai_shuts_down(model: str, warned: bool) -> None:
 def test_the_same_names_on_another_server_stay() -> None:
     findings, _ = check(Reply(200, models=("whisper-1",)), base_url=LAN, model="whisper-1")
     assert marks(findings) == [Mark.OK]
+
+
+@pytest.mark.parametrize(
+    ("reply", "settings", "said"),
+    [
+        (Reply(200, models=("m",)), {"model": "whisper-1"}, "taken for openai: times segments and words;"),
+        (Reply(200, models=("m",), kind="vllm"), {"base_url": LAN}, "taken for vllm: times segments only;"),
+        (Reply(404, kind="whisper.cpp"), {"base_url": LAN}, "taken for whisper.cpp:"),
+        (
+            Reply(200, models=("m",)),
+            {"base_url": LAN, "max_concurrency": 7},
+            "7 at once; what it refuses is learned",
+        ),
+        (Reply(200, models=("m",)), {"base_url": "https://api.groq.com/openai/v1"}, "taken for groq"),
+    ],
+)
+def test_what_a_server_is_taken_for(reply: Reply, settings: dict[str, Any], said: str) -> None:
+    findings, _ = check(reply, environ=KEY, whole=True, **settings)
+    assert said in findings[-1].what
+    assert findings[-1].mark is Mark.OK
+
+
+def test_a_local_model_is_looked_at(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    settings = {"type": "whisper", "model": str(folder)}
+    if find_spec("faster_whisper") is None:
+        assert marks(check(**settings)[0]) == [Mark.FAIL]
+        return
+    findings, _ = check(**settings)
+    assert marks(findings) == [Mark.OK, Mark.FAIL]
+    assert "lacks model.bin, config.json, tokenizer.json, vocabulary.json" in findings[-1].what
+    for name in ("model.bin", "config.json", "tokenizer.json", "vocabulary.txt"):
+        (folder / name).write_text("x")
+    findings, _ = check(**settings)
+    assert marks(findings) == [Mark.OK, Mark.OK, Mark.OK]
+    findings, _ = check(type="whisper", model="/nowhere/at/all")
+    assert marks(findings) == [Mark.OK, Mark.FAIL]
 
 
 def test_embedded_engines_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:

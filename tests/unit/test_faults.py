@@ -56,7 +56,9 @@ TABLE = [
     # -- the server
     (http(500), "engine.server_error"),
     (http(502, "", "an HTML page"), "engine.server_error"),
-    (http(503, "", "Loading model"), "engine.server_error"),
+    (http(503, "", "Loading model"), "engine.rate_limited"),
+    (Signal("http", 503, retry_after_s=5.0), "engine.rate_limited"),
+    (http(529), "engine.server_error"),
     (http(504), "engine.server_error"),
     (http(409), "engine.server_error"),
     (http(425), "engine.server_error"),
@@ -81,13 +83,25 @@ TABLE = [
         http(400, "", "The prompt triggered the content management policy"),
         "engine.content_filter",
     ),
-    (http(400, "invalid_value", "Audio file might be corrupted or unsupported"), "engine.rejected"),
-    (http(400, "", "Invalid file format. Supported formats: ['flac', ...]"), "engine.rejected"),
-    (http(415), "engine.rejected"),
+    (http(400, "content_policy_violation"), "engine.content_filter"),
+    # -- this audio: another encoding is tried once
+    (http(400, "invalid_value", "Audio file might be corrupted or unsupported"), "engine.bad_audio"),
+    (http(400, "", "Audio file might be corrupted or unsupported", param="file"), "engine.bad_audio"),
+    (http(400, "", "Invalid file format. Supported formats: ['flac', ...]"), "engine.bad_audio"),
+    (http(400, "", "Unrecognized file format. Supported formats: ..."), "engine.bad_audio"),
+    (http(415), "engine.bad_audio"),
+    (http(415, "", "Failed to decode audio. The provided file type is not supported."), "engine.bad_audio"),
+    (http(400), "engine.bad_audio"),
+    (http(400, "", "failed to read audio data"), "engine.bad_audio"),
+    (http(400, "", "an HTML page"), "engine.bad_audio"),
+    (http(422, "", "could not decode the audio"), "engine.bad_audio"),
+    # -- this request's options, which no other encoding would mend
     (http(422), "engine.rejected"),
-    (http(400), "engine.rejected"),
+    (http(422, "value_error", "Input should be a valid string", param="temperature"), "engine.rejected"),
     (http(400, "unsupported_value", "response_format 'srt' is not compatible"), "engine.rejected"),
+    (http(400, "unsupported_value", "x", param="response_format"), "engine.rejected"),
     (http(400, "", "prompt is too long"), "engine.rejected"),  # about an option, not about the audio
+    (http(400, "", "Unknown parameter: 'languages'."), "engine.rejected"),
     (http(418), "engine.server_error"),
 ]
 
@@ -106,6 +120,37 @@ def test_fates_of_the_codes() -> None:
     )
     assert fates["engine.rejected"] == fates["engine.content_filter"] == Fate.FILE
     assert fates["engine.too_large"] == Fate.SPLIT
+    assert fates["engine.bad_audio"] == Fate.REENCODE
+
+
+@pytest.mark.parametrize(
+    ("signal", "limit_s"),
+    [
+        (http(400, "", "audio duration 1830.53 seconds is longer than 1400 seconds which"), 1400.0),
+        (http(413, "", "audio is longer than 300 sec"), 300.0),
+        (http(413), None),
+        (http(400, "input_too_large"), None),
+        (http(500, "", "longer than 1400 seconds"), None),
+    ],
+)
+def test_limit_of_the_server_travels_with_the_fault(signal: Signal, limit_s: float | None) -> None:
+    assert fault_of(signal).limit_s == limit_s
+
+
+@pytest.mark.parametrize(
+    ("signal", "overloaded"),
+    [
+        (http(429), True),
+        (http(503), True),
+        (http(503, "slow_down"), True),
+        (http(429, "insufficient_quota"), False),
+        (http(429, "", "Request too large for gpt-4o"), False),
+        (http(500), False),
+        (Signal("timeout"), False),
+    ],
+)
+def test_only_too_much_at_once_asks_for_fewer_at_once(signal: Signal, overloaded: bool) -> None:
+    assert fault_of(signal).overloaded is overloaded
 
 
 def test_retry_after_travels_with_the_fault() -> None:

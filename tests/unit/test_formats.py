@@ -79,6 +79,39 @@ def test_txt_breaks_at_pauses_only_where_times_are_known() -> None:
     assert txt(Transcript(whole.text, segments, 5, timestamps="none")) == "One. Two. Three.\n"
 
 
+def test_txt_never_breaks_inside_a_sentence() -> None:
+    segments = (Segment(0, 1, "One thing"), Segment(9, 10, "is sure. Two"), Segment(19, 20, "are not."))
+    whole = Transcript("", segments, 20, timestamps="engine")
+    assert txt(whole) == "One thing is sure. Two are not.\n"
+
+
+def test_txt_breaks_at_pauses_within_a_segment_by_its_words() -> None:
+    words = (Word(0, 1, "One."), Word(1.2, 2, "Two."), Word(6, 7, "Three."))
+    whole = Transcript("", (Segment(0, 7, "One. Two. Three.", None, words),), 7, timestamps="engine")
+    assert txt(whole) == "One. Two.\n\nThree.\n"
+
+
+def test_txt_breaks_at_every_pause_where_nobody_writes_marks() -> None:
+    segments = (Segment(0, 1, "one two"), Segment(1.2, 2, "three"), Segment(5, 6, "four"))
+    assert txt(Transcript("", segments, 6, timestamps="engine")) == "one two three\n\nfour\n"
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("今日は晴れです。明日は", "雨です。"), "今日は晴れです。明日は雨です。\n"),
+        (("今日は晴れです。", "明日は雨です。"), "今日は晴れです。\n\n明日は雨です。\n"),
+        (("यह सच है।", "वह नहीं।"), "यह सच है।\n\nवह नहीं।\n"),
+        (("He said: “It is done.”", "Then he left."), "He said: “It is done.”\n\nThen he left.\n"),
+        (("สวัสดีครับ", "ผมชื่อ"), "สวัสดีครับ\n\nผมชื่อ\n"),  # Thai has no marks
+    ],
+)
+def test_txt_knows_the_sentences_of_other_scripts(texts: tuple[str, str], expected: str) -> None:
+    first, second = texts
+    segments = (Segment(0, 1, first), Segment(5, 6, second))
+    assert txt(Transcript("", segments, 6, timestamps="engine")) == expected
+
+
 def test_txt_breaks_where_the_voice_changes_and_names_it() -> None:
     segments = (Segment(0, 1, "Hi.", "Ann"), Segment(1, 2, "So.", "Ann"), Segment(2, 3, "Yes.", "Bob"))
     assert txt(Transcript("", segments, 3, timestamps="engine")) == "Ann: Hi. So.\n\nBob: Yes.\n"

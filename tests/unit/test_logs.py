@@ -6,17 +6,22 @@ import errno
 import io
 import json
 import logging
+import pty
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
-from tnfd.logs import configure, mask
+from tnfd.logs import configure, fold, mask
 
 KEY = "sk-proj-abc_DEF-1234567890"
 
@@ -75,6 +80,27 @@ def test_machine_gets_an_object_a_line(start: Start) -> None:
     assert line["event"] == "job.finished"
     assert line["level"] == "info"
     assert (line["file"], line["took_s"], line["outputs"]) == ("talk.mp3", 3.25, 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "columns", "folded"),
+    [
+        ("16:02:11 info    job.queued       file=a.mp3", 80, "16:02:11 info    job.queued       file=a.mp3"),
+        (
+            "16:02:11 info    daemon.ready     pid=77 workers=5 state_dir=/home/ada/.local/state/tnfd",
+            60,
+            "16:02:11 info    daemon.ready     pid=77 workers=5\n"
+            "                 state_dir=/home/ada/.local/state/tnfd",
+        ),
+        (  # what has no space is left whole: paths are copied from here
+            "16:02:11 info    job.queued       file=" + "x" * 70 + " job=01J",
+            60,
+            "16:02:11 info    job.queued\n                 file=" + "x" * 70 + "\n                 job=01J",
+        ),
+    ],
+)
+def test_line_is_folded_to_the_terminal(line: str, columns: int, folded: str) -> None:
+    assert fold(line, columns) == folded
 
 
 def test_people_get_a_line_to_read(start: Start) -> None:
@@ -257,3 +283,26 @@ def test_libraries_that_log_keys_are_silenced(start: Start) -> None:
     for name in ("openai", "httpx", "httpcore"):
         logging.getLogger(f"{name}.sub").warning("Authorization: %s", KEY)
     assert stream.getvalue() == ""
+
+
+def test_people_get_moments_by_the_clock_of_the_line(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XYZ-5:30")
+    time.tzset()
+    stream = start("console")
+    log().info("engine.paused", until=datetime(2026, 1, 1, 12, tzinfo=UTC))
+    assert "until=2026-01-01T17:30:00\n" in stream.getvalue()
+
+
+def test_log_of_people_is_folded_to_the_terminal_that_it_goes_to(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with open(theirs, "w") as screen, open(ours, "rb", buffering=0) as seen:
+        monkeypatch.setattr(sys, "stderr", screen)
+        configure("auto", "info", environ={})
+        log().info("job.finished", file="talk.mp3", state="done", took_s=1.5, waited_s=7, audio_s=60.0)
+        lines = seen.read(4096).decode().splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert lines[1] == " " * 17 + "audio_s=60"

@@ -193,8 +193,8 @@ JSON = st.recursive(
     max_leaves=5,
 )
 KEYS = (
-    "container", "codec", "duration_s", "audio_streams", "recorded_at", "index", "start", "end", "file", "torn",
-    "samples", "bad_packets", "code", "detail",
+    "container", "codec", "duration_s", "audio_streams", "recorded_at", "index", "start", "end", "file",
+    "torn",     "samples", "bad_packets", "code", "detail",
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ class Result(StrEnum):
     DONE = "done"
     DUPLICATE = "duplicate"  # its text came from another file with the same content
     RENDERED = "rendered"  # only outputs were owed; the text was stored already
+    ADOPTED = "adopted"  # another tnfd has done it: its status file and its outputs were found
     ALREADY = "already_done"  # nothing was owed
     PARTIAL = "partial"
     FAILED = "failed"
@@ -68,6 +69,7 @@ class Item:
     audio_s: float | None = None
     cost_usd: float = 0.0  # in this run
     rendered: bool = False  # only outputs are owed
+    adopted: bool = False
     result: Result | None = None
     reason: str = ""  # where there is no job that says it
     final: Job | None = None
@@ -157,8 +159,8 @@ class Board:
         """Nothing more happens to an item."""
         if item.result is not None:
             return
-        if item.rendered and result in (Result.DONE, Result.DUPLICATE):
-            result = Result.RENDERED
+        if result in (Result.DONE, Result.DUPLICATE):
+            result = Result.RENDERED if item.rendered else Result.ADOPTED if item.adopted else result
         self.at(item, "")
         item.result, item.final, item.reason = result, job, reason
         if job is not None and job.media is not None and job.media.duration_s and item.audio_s is None:

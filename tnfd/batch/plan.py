@@ -5,6 +5,7 @@ Walks folders and reads the store; changes nothing, so that a dry run is this an
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,15 +21,14 @@ from tnfd.intake.look import stat_key
 from tnfd.intake.scan import SLICE, Entry, Walk
 from tnfd.model import FileRef, JobState, StatKey
 from tnfd.ports.batch import Former
-from tnfd.ports.claims import Origin
+from tnfd.ports.claims import NAMELESS, Origin
 from tnfd.root import Root
 from tnfd.rules.estimate import HEAD_BYTES, TELLING, estimate_audio_s
 from tnfd.rules.ignore import Ignore, NameRules, decide_name
 from tnfd.rules.order import plan_order
 from tnfd.rules.profile import profile_of
-from tnfd.wiring import build_engine, read_formers, scope_of
+from tnfd.wiring import build_engine, read_formers, read_redo, scope_of
 
-_NAMELESS = "batch"  # stands where an inbox's name would
 _DONE = (JobState.DONE, JobState.DUPLICATE)
 
 
@@ -68,6 +68,7 @@ class Plan:
     ignored: list[tuple[bytes, str]] = field(default_factory=list)
     unreadable: dict[bytes, str] = field(default_factory=dict)
     settle_s: dict[bytes, float] = field(default_factory=dict)
+    redo_since: float | None = None  # when the redo began that this one goes on with
 
     @property
     def config(self) -> Config:
@@ -87,6 +88,8 @@ def make_plan(wishes: Wishes, setting: Setting) -> Plan:
     for target in find_targets(wishes.paths, setting.config):
         _survey(plan, target, state_dir)
     _match(plan)
+    if wishes.redo:
+        plan.redo_since = read_redo(plan.config, wishes.fingerprint())
     order = plan_order([item.about_s for item in plan.items], setting.config.daemon.workers)
     plan.items = [plan.items[index] for index in order]
     for rank, item in enumerate(plan.items):
@@ -98,7 +101,7 @@ def _survey(plan: Plan, target: Target, state_dir: bytes) -> None:
     inbox = target.inbox or replace(plan.setting.plain, path=Path(os.fsdecode(target.root)))
     settings = resolve_settings(plan.config, inbox)
     scope = scope_of(inbox) if target.inbox else ""
-    origin = Origin(scope, inbox.name if target.inbox else _NAMELESS, settings)
+    origin = Origin(scope, inbox.name if target.inbox else NAMELESS, settings)
     plan.settle_s[target.root] = inbox.settle_s
     skip = [state_dir[len(target.root.rstrip(b"/")) + 1 :]] if _inside(state_dir, target.root) else []
     if settings.after == "move":
@@ -194,10 +197,10 @@ def outputs_wanted(item: Item, former: Former) -> dict[str, bytes]:
     return {format: os.path.join(place, name) for format, where, name in former.outputs if where == place}
 
 
-def _owes(item: Item, *, redo: bool) -> str:
+def _owes(item: Item, *, anew_before: float) -> str:
     """What an item owes, by a look from outside: nothing ("already"), outputs alone ("render"), or all."""
     former = former_of(item, item.ref.stat, None)
-    if former is None or redo:
+    if former is None or former.begun_at < anew_before:
         return "todo"
     if former.state in _DONE:
         wanted = outputs_wanted(item, former)
@@ -209,7 +212,10 @@ def _owes(item: Item, *, redo: bool) -> str:
 
 def owed(plan: Plan) -> dict[int, str]:
     """What each item owes (by ``id``)."""
-    return {id(item): _owes(item, redo=plan.wishes.redo) for item in plan.items}
+    anew_before = 0.0
+    if plan.wishes.redo:
+        anew_before = math.inf if plan.redo_since is None else plan.redo_since
+    return {id(item): _owes(item, anew_before=anew_before) for item in plan.items}
 
 
 def estimate(plan: Plan, environ: Mapping[str, str], owes: Mapping[int, str]) -> Estimate:

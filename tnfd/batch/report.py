@@ -22,6 +22,7 @@ _WORDS = {
     Result.DONE: "transcribed",
     Result.DUPLICATE: "with the text of a file of the same content",
     Result.RENDERED: "written from stored transcripts",
+    Result.ADOPTED: "found finished, by another tnfd",
     Result.ALREADY: "done already",
     Result.PARTIAL: "with gaps",
     Result.FAILED: "failed",
@@ -101,15 +102,17 @@ _IGNORED = {
 
 
 def _where(price: Price) -> str:
-    model = f" with {price.model}" if price.model else ""
-    return f"to {price.host}{model}" if price.host else f"on this machine, with {price.name}{model}"
+    if price.host:
+        return f"to {price.host}" + (f" with {price.model}" if price.model else "")
+    return f"on this machine, with {price.name}" + (f" ({price.model})" if price.model else "")
 
 
 def _cost(found: Estimate) -> str:
     if all(not price.host for price in found.engines):
         return "Free"
     if found.cost_usd:
-        return f"About ${found.cost_usd:.2f} (guessed from the sizes)"
+        about = f"${found.cost_usd:.2f}" if found.cost_usd >= 0.01 else dollars(found.cost_usd)
+        return f"About {about} (guessed from the sizes)"
     return ""
 
 

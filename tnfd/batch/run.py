@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tnfd.batch.board import Board, Event, Item, Result, result_of
@@ -23,9 +23,10 @@ from tnfd.model import Job, JobState
 from tnfd.ports.batch import Taking
 from tnfd.ports.clock import Clock
 from tnfd.ports.progress import Stage
-from tnfd.ports.queue import LookAgain, Outcome, Retry
+from tnfd.ports.queue import Adopted, LookAgain, Outcome, Retry
 from tnfd.ports.store import Finished
 from tnfd.rules.names import for_terminal
+from tnfd.signals import heard
 from tnfd.wiring import House, build_queue, open_house, scope_of
 
 EXIT_FAILED = 1
@@ -51,10 +52,33 @@ class Ending:
     halt: Halt | None
 
 
+class Halter:
+    """Hears the signals that stop a batch: the first lets what was sent come back, the second ends it all."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self.stop = asyncio.Event()
+        self.abort = asyncio.Event()
+
+    def listen(self) -> contextlib.AbstractContextManager[None]:
+        """Listen, from before there is a display until it is gone."""
+        return heard({number: self._told for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)})
+
+    def _told(self) -> None:
+        if self.stop.is_set():
+            self.abort.set()
+            self._board.say(Event("Stopping at once.", "warning"))
+            return
+        self.stop.set()
+        self._board.say(
+            Event("Stopping: what has been sent is awaited; Ctrl-C once more stops at once.", "warning")
+        )
+
+
 async def run_batch(
-    plan: Plan, environ: Mapping[str, str], board: Board, clock: Clock | None = None
+    plan: Plan, environ: Mapping[str, str], board: Board, halter: Halter, clock: Clock | None = None
 ) -> Ending:
-    """Do what was planned.
+    """Do what was planned, until the halter says stop.
 
     Raises:
         StoreUnusable: the database cannot be used.
@@ -66,11 +90,11 @@ async def run_batch(
     async with open_house(
         plan.config, environ, clock, kind="batch", progress=board, adopt=adopt, warm=warm
     ) as house:
-        return await _Batch(house, plan, board).run()
+        return await _Batch(house, plan, board, halter).run()
 
 
 class _Batch:
-    def __init__(self, house: House, plan: Plan, board: Board) -> None:
+    def __init__(self, house: House, plan: Plan, board: Board, halter: Halter) -> None:
         self._house = house
         self._store = house.store
         self._clock = house.clock
@@ -89,8 +113,7 @@ class _Batch:
         self._followed: dict[str, Item] = {}
         self._early: dict[str, tuple[Outcome, Finished]] = {}  # ended before they were noted here
         self._over = asyncio.Event()
-        self._stop = asyncio.Event()
-        self._abort = asyncio.Event()
+        self._stop, self._abort = halter.stop, halter.abort
         self._status_due = asyncio.Event()
         self._halt: Halt | None = None
         self._began = self._clock.monotonic()
@@ -98,19 +121,18 @@ class _Batch:
 
     async def run(self) -> Ending:
         """Run to the end."""
-        with self._signals():
-            if self._plan.wishes.redo:
-                self._entrance.redo_since = await self._store.redo_begin(self._plan.wishes.fingerprint())
-            await self._look_around()
-            await self._store.resume()
-            self._check_over()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    await self._go(group)
-            except BaseExceptionGroup as errors:
-                raise _first(errors) from errors
-            if self._plan.wishes.redo and not self._left():
-                await self._store.redo_end(self._plan.wishes.fingerprint())
+        if self._plan.wishes.redo:
+            self._entrance.redo_since = await self._store.redo_begin(self._plan.wishes.fingerprint())
+        await self._look_around()
+        await self._store.resume()
+        self._check_over()
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._go(group)
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+        if self._plan.wishes.redo and not self._left():
+            await self._store.redo_end(self._plan.wishes.fingerprint())
         self._close_books()
         took_s = self._clock.monotonic() - self._began
         return Ending(self._exit_code(), took_s, self._stop.is_set(), self._halt)
@@ -203,6 +225,7 @@ class _Batch:
         if isinstance(outcome, Retry):
             text = f"{_name(item)}: {outcome.message} Again in {outcome.after_s:.0f} s."
             self._board.say(Event(text, "warning", item))
+        item.adopted = isinstance(outcome, Adopted)
         if isinstance(outcome, LookAgain) and not self._stop.is_set():
             del self._open[job.id]
             self._coming += 1
@@ -310,7 +333,7 @@ class _Batch:
         now = self._clock.monotonic()
         self._stuck_since = self._stuck_since if self._stuck_since is not None else now
         halt = decide_halt(waits, now - self._stuck_since)
-        self._board.waits = halt.text if halt is not None else ""
+        self._board.waits = f"{halt.text} {halt.hint}" if halt is not None else ""
         if halt is not None and halt.final and not self._queue.in_work and not self._coming:
             self._halt = halt
             self._over.set()
@@ -333,28 +356,6 @@ class _Batch:
             return EXIT_TRY_LATER
         bad = (Result.FAILED, Result.PARTIAL, Result.CANCELLED, Result.VANISHED)
         return EXIT_FAILED if any(counts.get(result) for result in bad) else 0
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        for number in numbers:
-            loop.add_signal_handler(number, self._told_to_stop)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
-
-    def _told_to_stop(self) -> None:
-        if self._stop.is_set():
-            self._abort.set()
-            self._board.say(Event("Stopping at once.", "warning"))
-            return
-        self._stop.set()
-        self._board.say(
-            Event("Stopping: what has been sent is awaited; Ctrl-C once more stops at once.", "warning")
-        )
 
 
 def _has_text(item: Item) -> bool:

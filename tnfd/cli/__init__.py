@@ -16,7 +16,7 @@ from tnfd.cli.plain import plain
 
 
 class _Commands(TyperGroup):
-    """Typer's own answer to an aborted prompt is exit code 1."""
+    """Typer's own answer to Ctrl-C and an aborted prompt is exit code 1."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -26,7 +26,7 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (typer.Abort, EOFError):
+        except (typer.Abort, EOFError, KeyboardInterrupt):
             complain("\nInterrupted.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
 

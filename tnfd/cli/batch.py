@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from tnfd.cli import terminal
 from tnfd.cli.options import (
     EXIT_CONFIG,
     EXIT_OK,
@@ -167,7 +168,8 @@ def _agree(found: Estimate, *, yes: bool) -> None:
     host = found.engines[0].host
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         _refuse(f"{no_engine()}; or agree to {host} for this batch: --yes")
-    if not typer.confirm(f"Upload them to {host} for about ${found.cost_usd:.2f}?", default=False, err=True):
+    cost = terminal.dollars(found.cost_usd)
+    if not typer.confirm(f"Upload them to {host} for about {cost}?", default=False, err=True):
         _refuse("nothing was sent; to choose another engine: --engine NAME, or tnfd init")
 
 
@@ -187,7 +189,7 @@ def _run(plan: Plan, found: Estimate, *, json: bool) -> int:
     board = Board(clock, plan.items, started_at=clock.now())
     ending = asyncio.run(_shown(plan, board, clock))
     for line in summary_lines(plan, board, ending):
-        _say(line) if json else typer.echo(_encodable(line))
+        terminal.say(line, err=json, prose=True)
     if json:
         price = found.engines[0] if found.engines else None
         _print(batch_object(plan, board, ending, clock.now(), price))
@@ -199,18 +201,19 @@ async def _shown(plan: Plan, board: Board, clock: Any) -> Ending:
     import asyncio
 
     from tnfd import logs
-    from tnfd.batch.run import run_batch
+    from tnfd.batch.run import Halter, run_batch
 
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from tnfd.cli.live import LiveView as View
     else:
         from tnfd.cli.lines import LinesView as View  # type: ignore[assignment]
-    with View(board) as view:
+    halter = Halter(board)
+    with halter.listen(), View(board) as view:
         logs.configure("console", "error")  # whatever else happens is said by the view, in its own words
         try:
             async with asyncio.TaskGroup() as group:
                 pulse = group.create_task(view.pulse(clock))
-                ending = await run_batch(plan, os.environ, board, clock)
+                ending = await run_batch(plan, os.environ, board, halter, clock)
                 pulse.cancel()
         except BaseExceptionGroup as errors:
             error: BaseException = errors
@@ -222,11 +225,7 @@ async def _shown(plan: Plan, board: Board, clock: Any) -> Ending:
 
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):  # nobody listens; that is no reason not to work
-        typer.echo(_encodable(line), err=True)
-
-
-def _encodable(line: str) -> str:
-    return line.encode("utf-8", "backslashreplace").decode()
+        terminal.say(line, err=True, prose=True)
 
 
 def _print(whole: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tnfd.cli import terminal
 from tnfd.cli.options import ConfigOption, complain, leave_with_problems, load_or_exit
 from tnfd.rules.counted import counted
 
@@ -42,7 +43,7 @@ def check(config: ConfigOption = None) -> None:
         leave_with_problems(error)
     for warning in warnings:
         complain(f"warning: {warning}")
-    typer.echo(_summary(loaded).encode("utf-8", "backslashreplace").decode())
+    terminal.say(_summary(loaded), prose=True)
 
 
 def show(config: ConfigOption = None) -> None:

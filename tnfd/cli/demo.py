@@ -29,8 +29,11 @@ def _help() -> str:
 
 def demo(config: ConfigOption = None) -> None:  # noqa: ARG001  # every command has it
     """Transcribe a spoken sample; the configuration is not used."""
+    import signal
+
     from tnfd.demo.play import DemoFailed, play
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a daemon and a folder are to be taken down
     try:
         play(terminal.say, terminal.columns())
     except DemoFailed as error:

@@ -23,7 +23,7 @@ from tnfd.rules.counted import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tnfd.config import Config
+    from tnfd.config import Config, EngineConfig
 
 _HANG = 2
 
@@ -40,7 +40,7 @@ def init(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", metavar="NAME", help="What transcribes: openai, server or sphinx."),
+        typer.Option("--engine", metavar="NAME", help="What transcribes: openai, server, whisper or sphinx."),
     ] = None,
     base_url: Annotated[
         str | None,
@@ -202,7 +202,7 @@ def _describe(config: Config, folder: Path, environ: Mapping[str, str]) -> str:
         from tnfd.wiring import build_engine
 
         price = build_engine(engine, config, environ, SystemClock()).capabilities.usd_per_minute
-        text += f", about ${price * hours * 60:.2f}" if price else ", of no known price"
+        text += f", about {terminal.dollars(price * hours * 60)}" if price else ", of no known price"
     else:
         text += ", free"
     return (
@@ -223,6 +223,14 @@ def _hours(hours: float) -> str:
     return f"{hours:.1f} hours" if hours >= 1 else counted(max(1, round(hours * 60)), "minute", "minutes")
 
 
+def _model_steps(engine: EngineConfig, config: Config, environ: Mapping[str, str]) -> list[str]:
+    from tnfd.wiring import installed_whisper
+
+    if installed_whisper(config, environ, engine.model) is not None:
+        return [f"# the model {engine.model} is on this machine"]
+    return [f"# the model {engine.model} is downloaded for the first recording; see: tnfd status"]
+
+
 def _needs(config: Config, target: Path, environ: Mapping[str, str]) -> list[str]:
     """What is missing before the engine can work, as commands."""
     from tnfd.config import secret_of
@@ -232,6 +240,8 @@ def _needs(config: Config, target: Path, environ: Mapping[str, str]) -> list[str
     engine = next(iter(config.engines.values()))
     if not is_installed(engine.type):
         return ["# the engine itself:", install_command(engine.type)]
+    if engine.type == "whisper":
+        return _model_steps(engine, config, environ)
     if engine.type != "openai":
         return []
     secret = secret_of(engine, environ)

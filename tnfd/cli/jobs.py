@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tnfd.control import Control
-    from tnfd.model import Job, MediaInfo
+    from tnfd.model import HistoryEntry, Job, MediaInfo
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FilesOrJobs = Annotated[
@@ -67,10 +68,15 @@ def find_or_exit(control: Control, named: Sequence[str]) -> list[Job]:
 
 
 def name_of(job: Job) -> str:
-    """A job's file as people know it: inbox and path below it."""
+    """A job's file as people know it: inbox and path below it; outside of all inboxes its whole path."""
+    from tnfd.ports.claims import NAMELESS
     from tnfd.rules.names import for_terminal
 
-    return f"{job.inbox}/{for_terminal(job.source.rel)}"
+    if job.inbox != NAMELESS:
+        return f"{job.inbox}/{for_terminal(job.source.rel)}"
+    home = os.fsencode(os.path.expanduser("~")).rstrip(b"/") + b"/"
+    path = job.source.path
+    return for_terminal(b"~/" + path[len(home) :] if path.startswith(home) else path)
 
 
 # -- jobs ------------------------------------------------------------------------------------------------
@@ -118,7 +124,7 @@ def jobs(
             return
         now = control.clock.now()
     if not found:
-        terminal.say(_nothing(state, inbox))
+        terminal.say(_nothing(state, inbox), prose=True)
         return
     shown = found if limit else found[:_SHOWN]
     for line in table(shown, now, terminal.columns()):
@@ -192,18 +198,20 @@ def show(
         (job,) = find_or_exit(control, [named])
         history = control.history(job)
         found = control.job_object(job)
-    found["history"] = [
-        {"at": f"{entry.at:%Y-%m-%dT%H:%M:%SZ}", "event": entry.event, "detail": entry.detail}
-        for entry in history
-    ]
+        now = control.clock.now()
     if json:
+        found["history"] = [
+            {"at": f"{entry.at:%Y-%m-%dT%H:%M:%SZ}", "event": entry.event, "detail": entry.detail}
+            for entry in history
+        ]
         typer.echo(jsonlib.dumps(found, indent=2))
         return
-    for line in _story(job, found):
+    for line in _story(job, history, now):
         terminal.say(line)
 
 
-def _story(job: Job, found: dict[str, Any]) -> list[str]:
+def _story(job: Job, history: Sequence[HistoryEntry], now: datetime) -> list[str]:
+    from tnfd.rules.counted import counted
     from tnfd.rules.names import for_terminal
 
     state = terminal.paint(str(job.state), terminal.state_style(job.state))
@@ -213,14 +221,15 @@ def _story(job: Job, found: dict[str, Any]) -> list[str]:
         ("state", state + (f" ({', '.join(job.flags)})" if job.flags else "")),
     ]
     if job.waiting is not None:
-        until = f" until {found['waiting']['until']}" if job.waiting.until else ""
+        until = f", tried again {terminal.soon(job.waiting.until, now)}" if job.waiting.until else ""
         rows.append(("waits", f"{job.waiting.reason}{until}: {job.waiting.detail}".removesuffix(": ")))
     if job.error is not None:
         rows += [("error", f"{job.error.code}: {job.error.message}"), ("hint", job.error.hint)]
     if job.media is not None:
         rows.append(("media", f"{job.media.container}/{job.media.codec}{_length(job.media, job.flags)}"))
     if job.engine is not None:
-        rows.append(("engine", f"{job.engine.name} {job.engine.model}".rstrip()))
+        why = f" ({job.engine_why})" if job.engine_why else ""
+        rows.append(("engine", f"{job.engine.name} {job.engine.model}".rstrip() + why))
     if job.duplicate_of is not None:
         rows.append(("same as", for_terminal(job.duplicate_of[1])))
     if job.moved_to is not None:
@@ -228,11 +237,25 @@ def _story(job: Job, found: dict[str, Any]) -> list[str]:
     rows += [("output", for_terminal(output.name)) for output in job.outputs]
     if job.usage.requests:
         usage = job.usage
-        rows.append(("used", f"{usage.audio_s:.1f} s in {usage.requests} requests, ${usage.cost_usd:.4f}"))
-    lines = [f"{label:<{_INDENT}}{text}" for label, text in rows]
+        sent = counted(usage.requests, "request", "requests")
+        rows.append(("used", f"{usage.audio_s:.1f} s in {sent}, ${usage.cost_usd:.4f}"))
+    lines = [line for label, text in rows for line in _below(label, text, _INDENT)]
     lines.append("")
-    lines += [f"{entry['at']}  {entry['event']:<9} {entry['detail']}".rstrip() for entry in found["history"]]
+    for entry in history:
+        head = f"{terminal.local(entry.at)}  {entry.event:<9} "
+        lines += _below(head, entry.detail, len(head))
     return lines
+
+
+def _below(label: str, text: str, indent: int) -> list[str]:
+    """A label and a text beside it; what does not fit into the screen goes below. Names stay whole."""
+    from tnfd.rules.columns import fold
+
+    label = f"{label:<{indent}}"
+    return [
+        f"{' ' * indent if number else label}{line}".rstrip()
+        for number, line in enumerate(fold(text, terminal.columns() - indent))
+    ]
 
 
 def _length(media: MediaInfo, flags: Collection[str]) -> str:

@@ -16,7 +16,9 @@ from tnfd.batch.board import Board, Event, Item, Result
 from tnfd.batch.report import clock as stopwatch
 from tnfd.batch.report import dollars
 from tnfd.cli.lines import line_of
+from tnfd.errors import CODES
 from tnfd.ports.clock import Clock
+from tnfd.ports.ledger import EngineStatus
 from tnfd.ports.progress import Stage
 from tnfd.rules.names import for_terminal
 
@@ -112,8 +114,8 @@ class LiveView:
         for engine in board.engines:
             if engine.state != "ok" and engine.until is not None and not board.waits:
                 left_s = (engine.until - board.clock.now()).total_seconds()
-                what = "asks to slow down" if engine.state == "throttled" else f"is paused ({engine.code})"
-                notes.append(f"{engine.name} {what}; tried again in {stopwatch(left_s)}")
+                when = f"tried again in {stopwatch(left_s)}" if left_s > 0 else "is being tried"
+                notes.append(f"{engine.name} {_trouble(engine)}; {when}")
         return notes
 
     def _bar(self, now: float, width: int) -> Table:
@@ -137,6 +139,13 @@ class LiveView:
             "  ".join(words),
         )
         return bar
+
+
+def _trouble(engine: EngineStatus) -> str:
+    if engine.state == "throttled":
+        return "asks to slow down"
+    code = CODES.get(engine.code)
+    return f"is paused: {code.message.removesuffix('.')}" if code else f"is paused ({engine.code})"
 
 
 def _span(done_s: float, total_s: float) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from tnfd.cli import terminal
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,7 +33,7 @@ ConfigOption = Annotated[
 
 def complain(text: str) -> None:
     """Print to stderr."""
-    typer.echo(text.encode("utf-8", "backslashreplace").decode(), err=True)
+    terminal.say(text, err=True, prose=True)
 
 
 def leave_with_problems(error: ConfigError) -> NoReturn:

@@ -22,7 +22,7 @@ SERVER = "server"  # not a type of its own: [engines.server] with type = "openai
 _CHOICES = {
     "openai": "uploads to OpenAI; best quality; about $0.27 an hour; needs a key",
     SERVER: "a server that speaks OpenAI's API: yours, or another company's",
-    "whisper": "on this machine; good quality; free; needs faster-whisper and a model",
+    "whisper": "on this machine; good quality; free; fetches its model once",
     "sphinx": "on this machine; English, draft quality; free; needs pocketsphinx",
 }
 _INDENT = 12
@@ -76,7 +76,11 @@ def _refuse(text: str, *choices: str) -> NoReturn:
 
 
 def _listed() -> list[str]:
-    return [f"  {name:<8}  {_CHOICES[name]}" for name in engine_choices()]
+    from tnfd.libraries import is_installed
+
+    # Whisper is offered where its library is; named, it is taken anyway, and what to install is said.
+    offered = [name for name in engine_choices() if name != "whisper" or is_installed(name)]
+    return [f"  {name:<8}  {_CHOICES[name]}" for name in offered]
 
 
 def _checked_engine(name: str) -> str:

@@ -45,6 +45,9 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Again every second, until Ctrl-C; with --json an object a line.")
     ] = False,
+    spent: Annotated[
+        bool, typer.Option("--spent", help="What this month cost, by day, engine and inbox; nothing else.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Say whether it lives, what it does, what waits and why.
@@ -63,9 +66,11 @@ def status(
             found, running = _look(loaded, clock)
             code = EXIT_OK if found["running"] and found["healthy"] else EXIT_UNHEALTHY
             if json:
+                found = found["spent"] if spent else found
                 typer.echo(jsonlib.dumps(found, indent=None if watch else 2))
             else:
-                drawn = _draw(lines_of(found, running, clock, terminal.columns()), drawn, watch=watch)
+                lines = lines_of(found, running, clock, terminal.columns()) if not spent else _books(found)
+                drawn = _draw(lines, drawn, watch=watch)
             sys.stdout.flush()
             if stop is None or select.select([stop], (), (), _EVERY_S)[0]:
                 break
@@ -152,7 +157,12 @@ def _rows(
         model = f" ({engine['model']})" if engine["model"] else ""
         flight = f", {engine['in_flight']} in flight" if engine["in_flight"] else ""
         doing = f", {engine['doing']}" if engine["doing"] else ""
-        text = f"{engine['name']}{model}: {engine['state']}{flight}{until}{doing}"
+        if engine["max_in_flight"] is not None:
+            flight += f", at most {engine['max_in_flight']} at once for now"
+        rate = (
+            f", {engine['requests_per_minute']:g} requests a minute" if engine["requests_per_minute"] else ""
+        )
+        text = f"{engine['name']}{model}: {engine['state']}{flight}{rate}{until}{doing}"
         rows.append(("engine", text, engine["state"]))
     if not found["engines"]:
         rows.append(("engine", "none is configured: tnfd init --engine NAME", ""))
@@ -166,6 +176,26 @@ def _rows(
     money = f"${spent['today_usd']:.2f} today, ${spent['month_usd']:.2f} this month"
     rows.append(("spent", f"{money}{until}", ""))
     return rows
+
+
+def _books(found: dict[str, Any]) -> list[str]:
+    """What was spent, as a table."""
+    spent = found["spent"]
+    total = f"${spent['today_usd']:.2f} today, ${spent['month_usd']:.2f} this month"
+    rows = [("day", "engine", "inbox", "requests", "audio", "spent")]
+    for row in spent["by_day"]:
+        audio = f"{row['audio_s'] / 60:.1f} min"
+        inbox = row["inbox"] or "-"
+        rows.append((row["day"], row["engine"], inbox, str(row["requests"]), audio, f"${row['usd']:.4f}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    table = [
+        "  ".join(
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return [*(table if len(rows) > 1 else []), f"{total} (what is in flight is set aside, and counted)"]
 
 
 def _daemon(found: dict[str, Any], clock: Clock) -> tuple[str, str, str]:
@@ -182,8 +212,7 @@ def _daemon(found: dict[str, Any], clock: Clock) -> tuple[str, str, str]:
 def _soon(moment: str, clock: Clock) -> str:
     from datetime import datetime
 
-    left_s = (datetime.fromisoformat(moment) - clock.now()).total_seconds()
-    return f"in {terminal.span(left_s)}" if left_s > 0 else "now"
+    return terminal.soon(datetime.fromisoformat(moment), clock.now())
 
 
 def _running(running: Sequence[Job], clock: Clock, room: int) -> list[tuple[str, str, str]]:

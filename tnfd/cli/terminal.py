@@ -48,9 +48,28 @@ def state_style(state: str) -> str:
     return _STATES.get(state, "")
 
 
-def say(line: str = "") -> None:
-    """Print a line to stdout."""
-    typer.echo(line.encode("utf-8", "backslashreplace").decode(), color=colourful())
+def say(line: str = "", *, err: bool = False, prose: bool = False) -> None:
+    """Print a line to stdout or stderr. ``prose``: at a terminal it is broken between its words.
+
+    Not so what people copy: commands and paths stay in one piece.
+    """
+    shown = line.encode("utf-8", "backslashreplace").decode()
+    stream = sys.stderr if err else sys.stdout
+    if prose and len(shown) > columns() and stream is not None and stream.isatty():
+        shown = folded(shown, columns())
+    typer.echo(shown, err=err, color=None if err else colourful())
+
+
+def folded(text: str, width: int) -> str:
+    """Break long lines between their words; what goes below is indented. Names stay whole."""
+    from tnfd.rules.columns import fold
+
+    lines = []
+    for line in text.split("\n"):
+        indent = len(line) - len(line.lstrip(" "))
+        first, *more = fold(line[indent:], width - indent - 2)
+        lines += [" " * indent + first, *(" " * (indent + 2) + one for one in more)]
+    return "\n".join(lines)
 
 
 def age(at: datetime, now: datetime) -> str:
@@ -65,6 +84,21 @@ def span(passed_s: float) -> str:
         if passed < limit:
             return f"{int(passed / unit)} {name}"
     return f"{int(passed / 86400)} d"
+
+
+def local(at: datetime) -> str:
+    """A moment on the clock on the wall, to the second."""
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def soon(at: datetime, now: datetime) -> str:
+    """When something will be: ``now``, ``in 5 min``; later than that, by the clock: ``Thu 00:00``."""
+    left_s = (at - now).total_seconds()
+    if left_s <= 0:
+        return "now"
+    if left_s < 7200:
+        return f"in {span(left_s)}"
+    return f"{at.astimezone():%a %H:%M}" if left_s < 6 * 86400 else f"{at.astimezone():%Y-%m-%d %H:%M}"
 
 
 def audio(length_s: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,10 @@ def retry(
     for result in results:
         if result.done:
             terminal.say(f"{name_of(result.job)}: queued again")
+        elif not result.served:
+            path = shlex.quote(os.fsdecode(result.job.present.path))
+            why = f"{name_of(result.job)}: no configured inbox holds it; run: tnfd batch {path}"
+            terminal.say(why, err=True)  # never broken: it is there to be copied
         else:
             complain(f"{name_of(result.job)}: nothing to retry, it is {result.job.state}")
     if not results:
@@ -208,7 +213,8 @@ def _show(plan: RedoPlan, *, every: bool) -> None:
     if plan.may_cost and not plan.cost_usd:
         cost = "of no known price"
     terminal.say(
-        f"{files}, about {terminal.audio(plan.audio_s)} of audio, {cost}; {' and '.join(plan.engines)}"
+        f"{files}, about {terminal.audio(plan.audio_s)} of audio, {cost}; {' and '.join(plan.engines)}",
+        prose=True,
     )
 
 

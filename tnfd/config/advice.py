@@ -15,6 +15,7 @@ from tnfd.config.schema import DEFAULT_MODELS, Config, EngineConfig
 from tnfd.config.secret import base_url_of, secret_of
 from tnfd.config.settings import no_engine
 from tnfd.libraries import install_command, is_installed, library_of
+from tnfd.rules.retired import retired_at
 
 
 def warnings_of(config: Config, environ: Mapping[str, str]) -> list[str]:
@@ -79,6 +80,12 @@ def _engine(engine: EngineConfig, environ: Mapping[str, str]) -> Iterator[str]:
         elif not engine.base_url:
             yield f"{name}: no key; set OPENAI_API_KEY, or api_key_file to a file of mode 0600 that holds it"
     url = base_url_of(engine, environ)
+    day = None if url else retired_at(engine.model)
+    if day is not None:
+        yield (
+            f"{name}: OpenAI shuts {engine.model} down on {day:%Y-%m-%d};"
+            ' model = "gpt-transcribe" is its successor (it gives no times)'
+        )
     if url and lacks_path(url):
         where = "base_url" if engine.base_url else "OPENAI_BASE_URL"
         yield f"{name}: {where} has no path, and nearly all servers want one: {url.rstrip('/')}/v1"

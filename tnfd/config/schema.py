@@ -258,15 +258,9 @@ def _other_than(default: object) -> Callable[[Any], str | None]:
     return refused
 
 
-def _more_than_one(value: tuple[str, ...]) -> str | None:
-    return "a list of several engines" if len(value) > 1 else None
-
-
 # Schema key -> what of a valid value is not built yet (None: nothing). A setting is refused rather than
 # ignored; whoever builds one deletes its row.
 NOT_YET: dict[str, Callable[[Any], str | None]] = {
-    "inbox.engine": _more_than_one,
-    "engine.requests_per_minute": _other_than(0.0),
     "retention.transcripts_days": _other_than(0),
 }
 

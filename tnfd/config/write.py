@@ -53,6 +53,11 @@ def starter_text(inbox: Path, engine: str, key_file: Path, *, base_url: str = ""
     ]
     if "model" in keys_of_type(engine_type):
         lines.append(assignment("model", model or DEFAULT_MODELS[engine_type]))
+    if engine_type == "whisper":
+        lines += [
+            "# Fetches the model once, if it is not on this machine yet. false: put its folder into model.",
+            assignment("download", True),
+        ]
     if base_url:
         lines += [
             assignment("base_url", base_url),

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from tnfd.config import Config
 from tnfd.model import HistoryEntry, Job, JobState
+from tnfd.ports.claims import NAMELESS, inbox_scope
 from tnfd.ports.clock import Clock
 from tnfd.rules.names import name_base64, printable
 from tnfd.rules.status import status_object
 from tnfd.store import database, views
+from tnfd.store.presence import Presence
 
 if TYPE_CHECKING:
     from tnfd.control.redo import RedoPlan
@@ -32,11 +34,15 @@ class Ambiguous(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Dealt:
-    """What a command did with one job. ``before``: its state then (None: it was gone)."""
+    """What a command did with one job. ``before``: its state then (None: it was gone).
+
+    ``served``: somebody works on such jobs, now or when the daemon is started.
+    """
 
     job: Job
     before: JobState | None
     done: bool
+    served: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +139,29 @@ class Control:
     # -- commands on jobs --------------------------------------------------------------------------
 
     def retry(self, jobs: Sequence[Job]) -> list[Dealt]:
-        """Queue jobs anew, failures counted from zero."""
+        """Queue jobs anew, failures counted from zero; those are left that nobody would work on."""
         from tnfd.store import work
 
         done = []
         with self._writing() as connection:
             for job in jobs:
-                again = work.retry(connection, job.id, self._now)
+                served = self._served(job)
+                again = served and work.retry(connection, job.id, self._now)
                 if again:
                     self._post(connection, "retry", job.id)
-                done.append(Dealt(job, job.state, again))
+                done.append(Dealt(job, job.state, again, served))
         return done
+
+    def _served(self, job: Job) -> bool:
+        """Whether a job belongs to a configured inbox, or to a batch that runs."""
+        inboxes = {inbox_scope(os.fsencode(inbox.path)) for inbox in self.config.inboxes}
+        if job.scope in inboxes:
+            return True
+        if not job.scope.startswith("batch:"):
+            return False
+        owner = job.scope.removeprefix("batch:")
+        handed_back = job.inbox != NAMELESS and inbox_scope(job.source.root) in inboxes
+        return handed_back or Presence(self.config.daemon.state_dir).lives(owner)
 
     def cancel(self, jobs: Sequence[Job]) -> list[Dealt]:
         """Take jobs out of the work; a running daemon ends the request of one that is running."""
@@ -198,20 +216,22 @@ class Control:
 
     def pause(self, engine: str | None = None) -> bool:
         """Let no new request start, of one engine or at all; False: that is so already."""
-        from tnfd.store import holds
+        from tnfd.store import holds, routes
 
         with self._writing() as connection:
             added = holds.put(connection, engine or holds.ALL, self._now)
+            routes.settle_all(connection, self._now)
             self._post(connection, "pause", engine or "")
         return added
 
     def resume(self, engine: str | None = None) -> Resumed:
         """End pauses by command, and have engines probed at once that are paused by their failures."""
-        from tnfd.store import holds, ledger
+        from tnfd.store import holds, ledger, routes
 
         with self._writing() as connection:
             lifted = holds.lift(connection, engine)
             probed = ledger.resume(connection, engine, self.clock.now())
+            routes.settle_all(connection, self._now)
             still_held = holds.ALL in holds.all_of(connection)
             self._post(connection, "resume", engine or "")
         return Resumed(tuple(lifted), tuple(probed), still_held)

@@ -8,16 +8,17 @@ from datetime import UTC
 from typing import Any
 
 from tnfd import beacon
-from tnfd.config import Config
+from tnfd.config import Config, EngineConfig
 from tnfd.errors import CODES
 from tnfd.model import JobState
 from tnfd.ports.clock import Clock
-from tnfd.ports.ledger import Spent
+from tnfd.ports.ledger import EngineStatus, Spent
 from tnfd.rules.status import moment
 from tnfd.store import holds, ledger, views
-from tnfd.store.presence import daemon_pid
+from tnfd.store.presence import Presence, daemon_pid
 
 SCHEMA = "tnfd.daemon/1"
+_USUAL_AT_ONCE = 5  # requests, where nobody has said how many
 
 
 class Overview:
@@ -75,6 +76,8 @@ class Overview:
                     "detail": (status.detail or None) if status else None,
                     "until": moment(status.until) if status and status.until else None,
                     "in_flight": status.in_flight if status else 0,
+                    "requests_per_minute": _rate(engine, status),
+                    "max_in_flight": _lowered(engine, status),
                     "doing": doing.get(engine.name),
                 }
             )
@@ -89,7 +92,26 @@ class Overview:
             "today_usd": round(spent.today_usd, 4),
             "month_usd": round(spent.month_usd, 4),
             "until": moment(until.astimezone(UTC)) if until else None,
+            "by_day": [
+                {
+                    "day": row.day,
+                    "engine": row.engine,
+                    "inbox": row.inbox,
+                    "usd": round(row.usd, 4),
+                    "audio_s": round(row.audio_s, 1),
+                    "requests": row.requests,
+                }
+                for row in ([] if connection is None else ledger.spending(connection, now))
+            ],
         }
+
+    def _left(self) -> int:
+        """Files that batches have left which run no longer."""
+        if self._connection is None:
+            return 0
+        presence = Presence(self._config.daemon.state_dir)
+        found = views.left_by_batches(self._connection)
+        return sum(number for owner, number in found.items() if not presence.lives(owner))
 
     def _attention(
         self,
@@ -117,9 +139,24 @@ class Overview:
             said.append(f"the budget is reached: {_files(waiting['budget'])} until it is renewed")
         if waiting.get("config"):
             said.append(f"{_files(waiting['config'])} for an engine that is no longer configured")
+        if left := self._left():
+            said.append(f"{_files(left)} for a batch that was stopped; the same command goes on with them")
         if counts.get("failed"):
             said.append(f"{counts['failed']} failed: tnfd jobs --state failed says why")
         return said
+
+
+def _lowered(engine: EngineConfig, status: EngineStatus | None) -> int | None:
+    """How many requests there may be at once, while that is less than was asked for."""
+    level = status.level if status else None
+    return level if level is not None and level < (engine.max_concurrency or _USUAL_AT_ONCE) else None
+
+
+def _rate(engine: EngineConfig, status: EngineStatus | None) -> float | None:
+    """The lower of what the server states and what the configuration allows; None: neither is known."""
+    stated = status.requests_per_minute if status else None
+    rates = [rate for rate in (stated, engine.requests_per_minute or None) if rate is not None]
+    return round(min(rates), 3) if rates else None
 
 
 def _paused(engine: dict[str, Any]) -> str:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
+from pathlib import Path
 
 from tnfd.config import Config, EngineConfig, base_url_of, secret_of
 from tnfd.doctor.finding import Finding, Hangs, Mark, within
 from tnfd.doctor.server import Fetch, Reply
-from tnfd.engines.profiles import OPENAI_URL, host_of, is_private_host
-from tnfd.errors import ConfigError
+from tnfd.engines.kinds import refine
+from tnfd.engines.profiles import OPENAI_URL, host_of, profile_for
+from tnfd.engines.whisper_models import find_folder
+from tnfd.errors import ConfigError, Fault
 from tnfd.libraries import install_command, is_installed, library_of
+from tnfd.rules.nearby import surely_elsewhere
+from tnfd.rules.retired import retired_at
+from tnfd.wiring import models_dir, preflight
 
-_RETIRED = datetime(2027, 2, 26, tzinfo=UTC)  # openai 3.54, types/audio_model.py
-_RETIRING = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 _NOTHING = "nothing is transcribed by this engine until then"
 _ASK_S = 5.0
 _LISTED = 5
+_LONG_S = 3600.0
 
 
 def check_engine(
@@ -24,6 +29,9 @@ def check_engine(
 ) -> Iterator[Finding]:
     """Everything about one engine. ``ask`` gets the server's list of models."""
     area = f"engine {engine.name}"
+    if engine.type == "whisper":
+        yield from _whisper(area, engine, config, environ)
+        return
     if engine.type != "openai":
         yield _installed(area, engine.type)
         return
@@ -44,16 +52,19 @@ def check_engine(
         return
     if own:
         yield from _retiring(area, engine.model, now)
-    if config.privacy.local_only and not is_private_host(host_of(url) or ""):
+    local_only = config.privacy.local_only
+    if local_only and surely_elsewhere(host_of(url) or ""):
         why = "local_only keeps everything on private addresses"
         yield Finding(area, Mark.FAIL, f"{url} is not a private address", why, "tnfd config show")
         return
     key = None if secret is None else secret.reveal()
     try:
-        reply = within(2 * _ASK_S, lambda: ask(f"{url.rstrip('/')}/models", key, _ASK_S))
+        reply = within(2 * _ASK_S, lambda: ask(f"{url.rstrip('/')}/models", key, _ASK_S, local_only))
     except Hangs:
         reply = Reply(0, f"no answer within {2 * _ASK_S:.0f} s")
     yield _answered(area, engine.model, url, reply, own=own)
+    if reply.status == 200 or reply.kind:
+        yield _taken(area, engine, url, reply)
 
 
 def _installed(area: str, engine_type: str) -> Finding:
@@ -63,20 +74,68 @@ def _installed(area: str, engine_type: str) -> Finding:
     return Finding(area, Mark.FAIL, f"{library} is not installed", _NOTHING, install_command(engine_type))
 
 
+def _whisper(
+    area: str, engine: EngineConfig, config: Config, environ: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Library, model files, device. Loads nothing."""
+    found = _installed(area, engine.type)
+    yield found
+    if found.mark is Mark.FAIL:
+        return
+    try:
+        preflight(engine, config, environ)
+    except Fault as fault:
+        yield Finding(area, Mark.FAIL, fault.message, _NOTHING, fault.hint)
+        return
+    folder = find_folder(engine.model, models_dir(config), environ)
+    if folder is None:
+        what = f"{engine.model} is not here yet; it is downloaded for the first recording"
+        yield Finding(area, Mark.WARN, what, "that takes minutes, and the network", "tnfd status")
+    else:
+        size = (folder / "model.bin").stat().st_size
+        yield Finding(area, Mark.OK, f"{engine.model} is whole, {size / 1e6:.0f} MB in {folder}")
+    cards = sorted(Path("/dev").glob("nvidia[0-9]*"))
+    if engine.device == "cuda" and not cards:
+        mend = 'set device = "auto", then: tnfd config check'
+        yield Finding(area, Mark.FAIL, 'device = "cuda", and no graphics card is to be seen', _NOTHING, mend)
+    else:
+        where = f"{len(cards)} graphics card(s)" if cards and engine.device != "cpu" else "the processor"
+        yield Finding(area, Mark.OK, f"it will run on {where}, compute_type {engine.compute_type}")
+
+
+def _taken(area: str, engine: EngineConfig, url: str, reply: Reply) -> Finding:
+    """What this server takes, as far as is known."""
+    profile = profile_for(engine.model, url)
+    if profile.kind == "unknown" and reply.kind:
+        profile = refine(profile, reply.kind)
+    times = "segments only" if profile.plain or not profile.words else "segments and words"
+    if not profile.plain and "verbose_json" not in profile.formats:
+        times = "none"
+    longest = f", {profile.max_s / 60:.3g} min" if profile.max_s < _LONG_S else ""
+    learns = "; what it refuses is learned as it comes" if profile.kind == "unknown" else ""
+    at_once = engine.max_concurrency or profile.max_concurrency
+    what = (
+        f"taken for {profile.kind}: times {times}; requests up to {profile.max_bytes / 1e6:.0f} MB{longest};"
+        f" {at_once} at once{learns}"
+    )
+    return Finding(area, Mark.OK, what)
+
+
 def _is_openai(url: str) -> bool:
     host = host_of(url) or ""
     return host == "openai.com" or host.endswith(".openai.com")
 
 
 def _retiring(area: str, model: str, now: datetime) -> Iterator[Finding]:
-    if not any(model == name or model.startswith(f"{name}-") for name in _RETIRING):
+    day = retired_at(model)
+    if day is None:
         return
     mend = 'set model = "gpt-transcribe", then: tnfd config check'
-    if now < _RETIRED:
+    if now < day:
         why = "requests fail from that day on; gpt-transcribe gives no times, so plan for subtitles"
-        yield Finding(area, Mark.WARN, f"OpenAI shuts {model} down on {_RETIRED:%Y-%m-%d}", why, mend)
+        yield Finding(area, Mark.WARN, f"OpenAI shuts {model} down on {day:%Y-%m-%d}", why, mend)
     else:
-        yield Finding(area, Mark.FAIL, f"OpenAI has shut {model} down on {_RETIRED:%Y-%m-%d}", _NOTHING, mend)
+        yield Finding(area, Mark.FAIL, f"OpenAI has shut {model} down on {day:%Y-%m-%d}", _NOTHING, mend)
 
 
 def _answered(area: str, model: str, url: str, reply: Reply, *, own: bool) -> Finding:

@@ -91,7 +91,10 @@ def _daemon(status: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding("daemon", Mark.OK, f"running (pid {status['pid']})")
     for said in status["attention"]:
         if not said.startswith("the daemon"):
-            yield Finding("daemon", Mark.WARN, said, "files wait for it", "tnfd status")
+            if " failed: " in said:
+                yield Finding("daemon", Mark.WARN, said, "their transcripts are missing", "tnfd jobs")
+            else:
+                yield Finding("daemon", Mark.WARN, said, "files wait for it", "tnfd status")
 
 
 def _clock(clock: Clock, newest: datetime | None) -> Iterator[Finding]:
@@ -99,15 +102,20 @@ def _clock(clock: Clock, newest: datetime | None) -> Iterator[Finding]:
     mend = "sudo timedatectl set-ntp true"
     if now < _BUILT:
         why = "certificates are refused, and budgets count the wrong days"
-        yield Finding("clock", Mark.FAIL, f"it says {now:%Y-%m-%d %H:%M} UTC, which is past", why, mend)
+        yield Finding("clock", Mark.FAIL, f"it says {_local(now)}, which is past", why, mend)
     elif newest is not None and (newest - now).total_seconds() > _SLACK_S:
         why = "it has been set back: ages and waits are shown wrong for a while, and budgets may count twice"
         yield Finding(
             "clock",
             Mark.WARN,
-            f"{now:%Y-%m-%d %H:%M} UTC; the last job is of {newest:%Y-%m-%d %H:%M}",
+            f"{_local(now)}; the last job is of {_local(newest)}",
             why,
             mend,
         )
     else:
-        yield Finding("clock", Mark.OK, f"{now:%Y-%m-%d %H:%M} UTC")
+        yield Finding("clock", Mark.OK, _local(now))
+
+
+def _local(at: datetime) -> str:
+    """A moment on the clock on the wall, and which one that is."""
+    return f"{at.astimezone():%Y-%m-%d %H:%M %Z}"

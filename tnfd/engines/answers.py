@@ -248,6 +248,7 @@ def _error_of(value: object) -> ErrorBody:
     if not param and isinstance(place, list) and place:
         param = _word(place[-1])
     message = value.get("message") or value.get("msg") or value.get("detail") or value.get("error")
+    message = message or value.get("status")  # whisper.cpp: {"status": "loading model"}
     return ErrorBody(
         _word(value.get("code")),
         _word(value.get("type")),

@@ -7,16 +7,18 @@ in a thread, at the first request. No exception of the SDK leaves this module; t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tnfd.engines.answers import read_error
+from tnfd.engines.nearby import NotNearby, nearby_transport
 from tnfd.engines.profiles import Profile, host_of
 from tnfd.errors import Fault
 from tnfd.ports.clock import Clock
 from tnfd.rules.faults import Signal, patience_s
+from tnfd.rules.throttle import Stated, stated_in
 
 if TYPE_CHECKING:
     import httpx2
@@ -53,7 +55,10 @@ class _TooLarge(Exception):
 class Connection:
     """One client for one server: built at the first use, closed once."""
 
-    def __init__(self, base_url: str, profile: Profile, concurrency: int, clock: Clock) -> None:
+    def __init__(
+        self, base_url: str, profile: Profile, concurrency: int, clock: Clock, *, local_only: bool = False
+    ) -> None:
+        self._local_only = local_only
         self._base_url = base_url
         self._profile = profile
         self._concurrency = concurrency
@@ -61,6 +66,7 @@ class Connection:
         self._building = asyncio.Lock()
         self._client: openai.AsyncOpenAI | None = None
         self._closed = False
+        self.stated: Stated | None = None  # what the newest answer said of the rate
 
     async def open(self) -> openai.AsyncOpenAI:
         """Import the SDK and build the client, in a thread; at once if that was done before.
@@ -94,15 +100,18 @@ class Connection:
         hooks: dict[str, list[Any]] = {"response": [_bound]}
         if not self._profile.own:
             hooks["request"] = [_strip]
+        limits = httpx2.Limits(
+            max_connections=self._concurrency + 4,
+            max_keepalive_connections=self._concurrency,
+            keepalive_expiry=_KEEPALIVE_S,
+        )
         try:
             http = openai.DefaultAsyncHttpxClient(
                 follow_redirects=False,  # a redirect must never carry the key to another host
                 timeout=httpx2.Timeout(None, connect=_CONNECT_S),  # the whole request has its own limit
-                limits=httpx2.Limits(
-                    max_connections=self._concurrency + 4,
-                    max_keepalive_connections=self._concurrency,
-                    keepalive_expiry=_KEEPALIVE_S,
-                ),
+                limits=limits,
+                # With a transport of its own the client uses no proxy either.
+                transport=nearby_transport(limits) if self._local_only else None,
                 event_hooks=hooks,
             )
             client = openai.AsyncOpenAI(
@@ -126,7 +135,8 @@ class Connection:
     ) -> Reply | Signal:
         """Upload the file in one request and return what came back.
 
-        ``shown``: the name and the type that the server sees. ``timeout_s`` bounds everything from here on; cancellation closes the connection.
+        ``shown``: the name and the type that the server sees. ``timeout_s`` bounds everything
+        from here on; cancellation closes the connection.
 
         Raises:
             Fault: as ``open``; ``internal.bug`` where the file is gone.
@@ -154,6 +164,7 @@ class Connection:
     ) -> Reply | Signal:
         import openai
 
+        sent_at = self._clock.now().timestamp()
         try:
             raw = await client.audio.transcriptions.with_raw_response.create(
                 # The name is ours: one with surrogates would raise.
@@ -163,15 +174,51 @@ class Connection:
                 **options,
             )
             headers = raw.headers
+            self._hear(headers, sent_at)
             return Reply(raw.content, headers.get("content-type", ""), headers.get("server", ""))
         except openai.APIStatusError as error:
-            return self._refusal(error.response)
+            # Refused for the rate at once; any other refusal may have been long in coming.
+            signal = self._refusal(error.response)
+            refused = signal.status == 429
+            at = self._clock.now().timestamp() if refused else sent_at
+            self._hear(error.response.headers, at, refused=refused, retry_s=signal.retry_after_s)
+            return signal
         except openai.APIConnectionError as error:
-            return Signal("connection", message=_reason(error))
+            if (elsewhere := _elsewhere(error)) is None:
+                return Signal("connection", message=_reason(error))
+        except NotNearby as error:
+            elsewhere = str(error)
         except openai.OpenAIError as error:
             return Signal("connection", message=type(error).__name__)
         except _TooLarge as error:
             return Signal("decode", message=str(error))
+        raise Fault("engine.not_local", elsewhere)
+
+    async def models(self, *, key: str, timeout_s: float) -> tuple[str, bytes | None]:
+        """Ask for the list of models, which costs nothing: the Server header, and the list if there is one.
+
+        Raises:
+            Fault: as ``open``.
+        """
+        import openai
+
+        client = await self.open()
+        try:
+            async with asyncio.timeout(timeout_s):
+                raw = await client.models.with_raw_response.list(
+                    extra_headers={"Authorization": f"Bearer {key}"}
+                )
+                return raw.headers.get("server", ""), raw.content
+        except openai.APIStatusError as error:
+            return error.response.headers.get("server", ""), None
+        except (openai.OpenAIError, NotNearby, _TooLarge, TimeoutError):
+            return "", None
+
+    def _hear(
+        self, headers: Mapping[str, str], at: float, *, refused: bool = False, retry_s: float | None = None
+    ) -> None:
+        lower = {name.lower(): value for name, value in headers.items()}
+        self.stated = stated_in(lower, at, refused=refused, retry_s=retry_s)
 
     def _refusal(self, response: httpx2.Response) -> Signal:
         error = read_error(response.content)
@@ -187,6 +234,16 @@ class Connection:
             error.param,
             patience_s({name.lower(): value for name, value in response.headers.items()}, self._clock.now()),
         )
+
+
+def _elsewhere(error: BaseException) -> str | None:
+    """Where it leads, if that is why the connection was refused here."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, NotNearby):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _open(path: Path) -> BinaryIO:

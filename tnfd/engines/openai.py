@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import structlog
+
 from tnfd.clock import SystemClock
 from tnfd.engines.answers import NotUnderstood, read_answer
 from tnfd.engines.connection import NO_KEY, Connection, Reply
+from tnfd.engines.kinds import kind_of, refine
 from tnfd.engines.profiles import OPENAI_URL, Profile, profile_for
 from tnfd.errors import Fault
 from tnfd.model import ChunkResult
 from tnfd.ports.clock import Clock
 from tnfd.ports.engine import Capabilities, EngineChunk, Hints
 from tnfd.rules.faults import Signal, clean, decide_adjustment, fault_of, is_too_short, maximum_s
+from tnfd.rules.throttle import Stated
+
+_log = structlog.get_logger("tnfd.engine")
 
 SHORTEST_S = 0.1  # servers refuse less ("is shorter than 0.1 seconds", pipecat#1575)
 _SLOWEST_UPLOAD_BYTES_PER_S = 64 * 1024
+_RECOGNISE_S = 5.0
+_MOST_OF_KIND = 5  # connections, for a kind of server that turns out to take several at once
 _PARSE_IN_THREAD_BYTES = 256 * 1024
 _UPLOADS = {"opus": ("audio.ogg", "audio/ogg"), "wav": ("audio.wav", "audio/wav")}
 _SMALLEST_LEARNED_S = 20.0  # a server that claims to take less than this is not believed
@@ -59,6 +68,8 @@ class OpenAIEngine:
         max_concurrency: int = 0,
         timeout_s: float = 0.0,
         price_usd_per_minute: float = -1.0,
+        requests_per_minute: float = 0.0,
+        local_only: bool = False,
         profile: Profile | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -77,13 +88,20 @@ class OpenAIEngine:
             max_concurrency=max_concurrency or self._profile.max_concurrency,
             usd_per_minute=price_usd_per_minute if self._price_is_set else self._profile.usd_per_minute,
             speakers=self._profile.speakers,
+            requests_per_minute=requests_per_minute,
         )
+        self._concurrency_is_set = max_concurrency > 0
         self._connection = Connection(
-            self.base_url, self._profile, self.capabilities.max_concurrency, clock or SystemClock()
+            self.base_url,
+            self._profile,
+            max(self.capabilities.max_concurrency, _MOST_OF_KIND),
+            clock or SystemClock(),
+            local_only=local_only,
         )
+        self._recognised = self._profile.kind != "unknown"
+        self._recognising = asyncio.Lock()
         # What this server was seen to refuse; each option can be learned once, so adjusting always ends.
         self._refused: set[str] = set()
-        self._ask_to_detect = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,12 +110,41 @@ class OpenAIEngine:
         await self._connection.close()
 
     async def warm(self) -> None:
-        """Import the SDK and build the client ahead of the first request; nothing is sent.
+        """Import the SDK and build the client ahead of the first request; no audio is sent.
+
+        A server that nothing is known of is asked for its list of models, once, to find out what it is.
 
         Raises:
             Fault: ``engine.not_installed`` or ``engine.no_model`` (base_url is no URL).
         """
         await self._connection.open()
+        async with self._recognising:
+            if not self._recognised:
+                self._recognised = True
+                with contextlib.suppress(Fault):
+                    key = self._key() or NO_KEY
+                    server, models = await self._connection.models(key=key, timeout_s=_RECOGNISE_S)
+                    self._learn_kind(kind_of(server, models))
+
+    def _learn_kind(self, kind: str | None) -> bool:
+        """Take over what is known of a kind of server; whether that is news."""
+        if kind is None or self._profile.kind != "unknown":
+            return False
+        self._profile = profile = refine(self._profile, kind)
+        can = self.capabilities
+        self.capabilities = replace(
+            can,
+            max_bytes=min(can.max_bytes, profile.max_bytes),
+            max_s=min(can.max_s, profile.max_s),
+            max_concurrency=can.max_concurrency if self._concurrency_is_set else profile.max_concurrency,
+        )
+        _log.info("engine.recognised", engine=self.name, server=kind)
+        return True
+
+    @property
+    def stated(self) -> Stated | None:
+        """What the newest answer said of the server's rate limit (``ports.engine.Limited``)."""
+        return self._connection.stated
 
     async def transcribe(self, chunk: EngineChunk, hints: Hints) -> ChunkResult:
         """Send one cut as one request (see ``ports.Engine``).
@@ -112,6 +159,9 @@ class OpenAIEngine:
             return ChunkResult("", flags=("no_speech",))
         if chunk.size_bytes > self.capabilities.max_bytes:
             raise Fault("engine.too_large", f"{chunk.size_bytes / 1e6:.1f} MB in one request")
+        if chunk.duration_s > self.capabilities.max_s + 1:
+            limit_s = self.capabilities.max_s
+            raise Fault("engine.too_large", f"{chunk.duration_s:.0f} s in one request", limit_s=limit_s)
         key = self._key()
         request = self._plan(hints)
         reply = await self._connection.send(
@@ -142,22 +192,28 @@ class OpenAIEngine:
         return self._profile.allowance_s + self._profile.allowance_per_s * chunk.duration_s + upload_s
 
     def _plan(self, hints: Hints) -> _Request:
-        fields: dict[str, Any] = {"model": self.model, "response_format": "json"}
+        fields: dict[str, Any] = {"model": self.model}
         sent: set[str] = set()
         if self._profile.chunking:
             fields["chunking_strategy"] = "auto"
         if hints.speakers:
             self._plan_speakers(hints, fields, sent)
+        elif self._profile.plain:
+            if hints.want_times and len(hints.languages) != 1 and self._may("words"):
+                fields["timestamp_granularities"] = ["segment"]
+                sent.add("words")
         elif hints.want_times and self._may("verbose_json") and "verbose_json" in self._profile.formats:
             fields["response_format"] = "verbose_json"
             sent.add("verbose_json")
-            if self._may("words"):
+            if self._profile.words and self._may("words"):
                 fields["timestamp_granularities"] = ["word", "segment"]
                 sent.add("words")
-            if not self._profile.own and self._may("without_timestamps"):
+            if self._profile.without_timestamps and self._may("without_timestamps"):
                 # speaches leaves segments out unless told otherwise (read in its code)
                 fields["extra_body"] = {"without_timestamps": False}
                 sent.add("without_timestamps")
+        else:
+            fields["response_format"] = "json"
         self._plan_language(hints, fields, sent)
         self._plan_words(hints, fields, sent)
         return _Request(fields, frozenset(sent))
@@ -186,8 +242,8 @@ class OpenAIEngine:
         elif len(hints.languages) == 1 and self._may("language"):
             fields["language"] = hints.languages[0]
             sent.add("language")
-        elif self._ask_to_detect and self._may("language"):
-            fields["language"] = "auto"
+        elif self._profile.detect and self._may("language"):
+            fields["language"] = self._profile.detect
             sent.add("language")
 
     def _plan_words(self, hints: Hints, fields: dict[str, Any], sent: set[str]) -> None:
@@ -212,8 +268,9 @@ class OpenAIEngine:
     async def _understood(
         self, reply: Reply, chunk: EngineChunk, request: _Request, key: str | None
     ) -> ChunkResult:
-        if self._learns_to_detect(reply, request):
-            raise Fault("engine.adjusted", "whisper.cpp takes English for granted unless asked to detect")
+        asked = "language" in request.fields or not self._may("language")
+        if self._learn_kind(kind_of(reply.server, None)) and self._profile.detect and not asked:
+            raise Fault("engine.adjusted", "this server takes English for granted unless asked to detect")
 
         def read() -> ChunkResult:
             answer = read_answer(reply.body, content_type=reply.content_type, duration_s=chunk.duration_s)
@@ -240,13 +297,6 @@ class OpenAIEngine:
         if audio_s is None or self._price_is_set or not self._profile.usd_per_minute:
             return None
         return audio_s / 60 * self._profile.usd_per_minute
-
-    def _learns_to_detect(self, reply: Reply, request: _Request) -> bool:
-        """whisper.cpp names itself in the Server header and takes a missing language for English."""
-        if "whisper.cpp" not in reply.server or "language" in request.fields or not self._may("language"):
-            return False
-        self._ask_to_detect = True
-        return True
 
     def _refused_by(self, signal: Signal, request: _Request, key: str | None) -> ChunkResult:
         if is_too_short(signal):

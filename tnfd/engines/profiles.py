@@ -26,6 +26,7 @@ class Profile:
     that many seconds, and that many for each second of audio.
     """
 
+    kind: str = "openai"  # the server program or the company; "unknown": learns from refusals
     formats: tuple[str, ...] = ("json",)
     max_bytes: int = _MAX_BYTES
     max_s: float = _UNKNOWN_MAX_S
@@ -33,6 +34,10 @@ class Profile:
     language_list: bool = False  # takes ``languages``, not ``language``
     keywords: bool = False  # takes ``keywords``; else they join the prompt
     prompt: bool = True
+    words: bool = True  # gives times of words, too, where it gives times
+    detect: str = ""  # what ``language`` says where it is not known; empty: it is left out
+    without_timestamps: bool = False  # wants to be told that times are wanted
+    plain: bool = False  # takes no ``response_format``: segments come where their granularity is asked for
     own: bool = True  # OpenAI's own server
     speakers: bool = False  # answers diarized_json
     chunking: bool = False  # wants to be told how to chunk what is over 30 s
@@ -47,7 +52,9 @@ _OPENAI: dict[str, Profile] = {
     "gpt-transcribe": Profile(usd_per_minute=0.0045, language_list=True, keywords=True),
     "gpt-4o-transcribe": Profile(max_s=1390.0, usd_per_minute=0.006),  # 1400 s [field, speakr#168]
     "gpt-4o-mini-transcribe": Profile(max_s=1390.0, usd_per_minute=0.003),
-    "gpt-4o-transcribe-diarize": Profile(max_s=1390.0, usd_per_minute=0.006, prompt=False, speakers=True, chunking=True),
+    "gpt-4o-transcribe-diarize": Profile(
+        max_s=1390.0, usd_per_minute=0.006, prompt=False, speakers=True, chunking=True
+    ),
     "whisper-1": Profile(formats=("verbose_json", "json"), usd_per_minute=0.006),  # [doc]
 }
 # A model of tomorrow: counted like the dearest of today, so that a budget holds.
@@ -55,8 +62,21 @@ _OPENAI_UNKNOWN = Profile(usd_per_minute=0.006)
 
 # A server of its own kind: verbose_json is tried where times are wanted, and given up on the first refusal.
 # So is diarized_json where speakers are asked for.
-_FOREIGN = Profile(formats=("verbose_json", "json"), own=False, speakers=True)
+_FOREIGN = Profile(
+    kind="unknown", formats=("verbose_json", "json"), own=False, without_timestamps=True, speakers=True
+)
 _PRIVATE = replace(_FOREIGN, max_concurrency=1, allowance_s=120.0, allowance_per_s=4.0)
+_KNOWN = replace(_FOREIGN, without_timestamps=False)
+
+# Companies, by the end of their servers' names. Prices are not kept: they change, and differ by contract.
+_COMPANIES: dict[str, Profile] = {
+    "groq.com": replace(_KNOWN, kind="groq"),  # 25 MB a request without an account of the paid kind [doc]
+    "openai.azure.com": replace(_KNOWN, kind="azure"),  # the model is the deployment's name
+    "cognitiveservices.azure.com": replace(_KNOWN, kind="azure"),
+    "services.ai.azure.com": replace(_KNOWN, kind="azure"),
+    # Its own fields: no response_format, no prompt; times and a language exclude one another [doc].
+    "mistral.ai": replace(_KNOWN, kind="mistral", plain=True, prompt=False, words=False, speakers=False),
+}
 
 
 def profile_for(model: str, base_url: str) -> Profile:
@@ -65,6 +85,9 @@ def profile_for(model: str, base_url: str) -> Profile:
     if host == "openai.com" or host.endswith(".openai.com"):
         families = [family for family in _OPENAI if model == family or model.startswith(f"{family}-")]
         return _OPENAI[max(families, key=len)] if families else _OPENAI_UNKNOWN
+    for name, profile in _COMPANIES.items():
+        if host == name or host.endswith(f".{name}"):
+            return profile
     return _PRIVATE if is_private_host(host) else _FOREIGN
 
 

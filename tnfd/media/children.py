@@ -24,9 +24,9 @@ _DYING_S = 10.0  # a killed child is reaped within milliseconds, unless it hangs
 class ChildMedia:
     """``ports.Media`` with one child process a recording. An async context manager; it starts nothing itself.
 
-    At most ``processes`` children run at once (default: one a core); ``prepare`` waits for its turn. A child that
-    rests because nobody asks for more is not counted, and waits for its turn like a new one. After ``idle_s``
-    seconds without work the nursery ends and gives its memory back.
+    At most ``processes`` children run at once (default: one a core); ``prepare`` waits for its turn. A child
+    that rests because nobody asks for more is not counted, and waits for its turn like a new one. After
+    ``idle_s`` seconds without work the nursery ends and gives its memory back.
     """
 
     def __init__(self, *, clock: Clock, processes: int | None = None, idle_s: float = 60.0) -> None:

@@ -165,7 +165,7 @@ def _wav_head(data_bytes: int) -> bytes:
 
 
 class CutFile:
-    """The file ``name`` below the folder ``scratch_fd``, on its way to disk; a whole one of that name is replaced.
+    """The file ``name`` below the folder ``scratch_fd``, on its way to disk; it replaces a whole one.
 
     What is not published leaves nothing behind once it is closed.
     """
@@ -211,6 +211,7 @@ class CutFile:
             Fault: ``output.*``.
         """
         try:
+            os.fsync(self._fd)  # a row may outlive a power cut that its file does not
             os.rename(self._temporary, self._name, src_dir_fd=self._scratch_fd, dst_dir_fd=self._scratch_fd)
         except OSError as error:
             raise fault_of_write(error) from error

@@ -1,8 +1,8 @@
 """One recording on its way to text: cuts are made, sent and answered at the same time.
 
 Owns the tasks of one lease, the order of what is done for a cut, and what becomes of one that is refused. All
-that was achieved is in the store before the next step begins, so that a restart repeats nothing that was paid.
-When something fails, what is in flight still ends, for it is paid for, and nothing new begins.
+that was achieved is in the store before the next step begins, so that a restart repeats nothing that was
+paid. When something fails, what is in flight still ends, for it is paid for, and nothing new begins.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Making:
         """Return once every cut is answered or given up.
 
         Raises:
-            Fault, MustWait, LeaseLost: see the rooms that this passes through; after what was in flight ended.
+            Fault, MustWait, LeaseLost: see the rooms that this passes through; what was in flight has ended.
             Draining: it was told to.
         """
         try:
@@ -148,7 +148,7 @@ class Making:
         return self.made
 
     def drain(self, *, strict: bool = False) -> None:
-        """Come to a stop after what is in flight; not ``strict``: unless all that is left can be sent at once."""
+        """Come to a stop after what is in flight; not ``strict``: unless the rest can be sent at once."""
         self._draining = "all" if strict else "far"
         self._changed.set()
 
@@ -320,7 +320,8 @@ class Making:
             rooms.progress.reached(lease.job.id, Stage.PREPARING)
         request = PrepareRequest(
             self._folder, self._encoding, can.max_bytes, self._limits(),
-            lease.job.settings.audio_languages, tuple(self._wanted()), tuple(self._stretches()), self._next_index,
+            lease.job.settings.audio_languages, tuple(self._wanted()),
+            tuple(self._stretches()), self._next_index,
             by_channel=lease.job.settings.speakers == "channels",
         )  # fmt: skip
         whole = any(stretch.end is None for stretch in request.stretches)

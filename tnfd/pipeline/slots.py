@@ -1,4 +1,4 @@
-"""Who sends next: gives an engine's slots to jobs in turn, so that none is kept waiting by one with much to send."""
+"""Who sends next: gives an engine's slots to jobs in turn, so that one with much to send stops none."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 
 
 class FairSlots:
-    """``most`` slots. A free one goes to the waiting job that holds fewest; among equals, to the one that was not
-    served for longest.
+    """``most`` slots, each given to the waiting job that holds fewest.
+
+    Among equals, to the one that was not served for longest.
     """
 
     def __init__(self, most: int) -> None:

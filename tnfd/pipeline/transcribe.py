@@ -45,8 +45,8 @@ from tnfd.through import beside
 class Transcriber:
     """Makes transcripts. ``workers`` bounds the files whose requests are being sent at once.
 
-    A job that has failed ``max_attempts`` - 1 times has its last chance: what then still fails becomes a gap, if
-    anything else of the recording was answered.
+    A job that has failed ``max_attempts`` - 1 times has its last chance: what then still fails becomes a gap,
+    if anything else of the recording was answered.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Transcriber:
             self._drain(making)
 
     def take_answers(self, job_id: str) -> int:
-        """How many requests of a job were answered in the lease that has just ended with an error; asked once."""
+        """How many requests of a job were answered in its last lease, which an error ended; asked once."""
         return self._answers.pop(job_id, 0)
 
     async def transcribe(self, lease: Lease) -> Transcript:
@@ -133,12 +133,15 @@ class Transcriber:
         return transcript
 
     async def _engine(self, lease: Lease) -> tuple[Engine, EngineChoice]:
-        choice = lease.transcription.engine or lease.job.settings.engines[0]
-        engine = await self._rooms.engines.get(choice)
-        if engine is None:
-            detail = f"the engine {choice.name!r} is no longer configured"
-            raise MustWait(Waiting(WaitReason.CONFIG, None, detail))
-        return engine, choice
+        """The engine whose turn it is, or of the others on the list the first that is configured still."""
+        paid = lease.transcription.engine
+        wanted = lease.job.settings.engines if paid is None else (paid,)
+        for choice in sorted(wanted, key=lambda choice: choice.name != lease.job.turn):
+            engine = await self._rooms.engines.get(choice)
+            if engine is not None:
+                return engine, choice
+        detail = f"the engine {wanted[0].name!r} is no longer configured"
+        raise MustWait(Waiting(WaitReason.CONFIG, None, detail))
 
     async def _tidy(self, lease: Lease) -> None:
         await asyncio.to_thread(shutil.rmtree, self._folder(lease), ignore_errors=True)

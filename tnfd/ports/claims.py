@@ -10,6 +10,8 @@ from typing import Protocol
 from tnfd.errors import Fault
 from tnfd.model import FileRef, JobSettings, StatKey
 
+NAMELESS = "batch"  # stands where an inbox's name would, for files that no inbox has a part in
+
 
 def inbox_scope(root: bytes) -> str:
     """The scope of an inbox's jobs: its absolute path, with bytes that are not UTF-8 spelt out."""

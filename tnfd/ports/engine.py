@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
 from tnfd.model import ChunkResult, Encoding, EngineChoice
+from tnfd.rules.throttle import Stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Capabilities:
     only_languages: tuple[str, ...] | None = None  # None: any
     uploads: bool = True  # False: the audio stays on this machine
     speakers: bool = False  # may tell speakers apart
+    requests_per_minute: float = 0.0  # as the owner caps it; 0: only the server's own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,16 @@ class Engine(Protocol):
 
         Cancellation aborts the request; whether it was paid is then unknown.
         """
+        ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """An engine whose server may limit the rate of requests."""
+
+    @property
+    def stated(self) -> Stated | None:
+        """What the newest answer said of it; None: no answer has come yet."""
         ...
 
 

@@ -8,11 +8,16 @@ from enum import StrEnum
 from typing import Protocol
 
 from tnfd.errors import Fault
+from tnfd.rules.throttle import Stated
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request that somebody wants to send. ``estimate_usd`` is the most that it may cost."""
+    """A request that somebody wants to send. ``estimate_usd`` is the most that it may cost.
+
+    ``requests_per_minute`` caps the rate; 0: only the server's own limit does. ``careful``: as long as no
+    answer of the engine was ever seen, its limits are felt for.
+    """
 
     engine: str
     job: str
@@ -20,12 +25,15 @@ class Ask:
     audio_s: float
     estimate_usd: float
     max_concurrency: int
+    requests_per_minute: float = 0.0
+    careful: bool = False
 
 
 class Refusal(StrEnum):
     """Why a request may not be sent now."""
 
     FULL = "full"  # all slots are in use; ask again when one ends
+    PACED = "paced"  # the rate is used up until then
     BLOCKED = "blocked"  # the server asked for patience
     PAUSED = "paused"  # this engine, by its failures or by command
     HELD = "held"  # everything, by command
@@ -56,6 +64,7 @@ class Closed:
     paused: bool = False  # it has just been paused, for this error code:
     code: str = ""
     down: bool = False  # it is paused now, by this or by an earlier failure
+    chokes: bool = False  # the engine works, but it fails on this file again and again
     resumed: bool = False
     throttled_until: datetime | None = None
     probe_at: datetime | None = None
@@ -71,6 +80,8 @@ class EngineStatus:
     detail: str
     until: datetime | None
     in_flight: int
+    requests_per_minute: float | None = None  # as the server states it
+    level: int | None = None  # requests at once, where that was lowered: so many now
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,18 @@ class Spent:
 
     today_usd: float
     month_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """One line of the books: what one engine took for one inbox on one local day."""
+
+    day: str  # 2026-11-23
+    engine: str
+    inbox: str  # its name; of files outside of all inboxes: empty
+    usd: float
+    audio_s: float
+    requests: int
 
 
 class Ledger(Protocol):
@@ -92,8 +115,13 @@ class Ledger(Protocol):
         """Why this request could not be sent now; None: it could. Reserves nothing."""
         ...
 
-    async def close(self, reservation: int, *, cost_usd: float, fault: Fault | None) -> Closed:
-        """End a request: what it cost (0 where it was certainly not paid), and how it failed."""
+    async def close(
+        self, reservation: int, *, cost_usd: float, fault: Fault | None, stated: Stated | None = None
+    ) -> Closed:
+        """End a request: what it cost (0 where it was certainly not paid), and how it failed.
+
+        ``stated``: what the newest answer said of the server's limits; None: no answer came.
+        """
         ...
 
     async def resume(self, engine: str | None = None) -> list[str]:
@@ -106,4 +134,8 @@ class Ledger(Protocol):
 
     async def spent(self) -> Spent:
         """What was spent."""
+        ...
+
+    async def spending(self) -> list[Spending]:
+        """What was spent this month, by day, engine and inbox; newest day first."""
         ...

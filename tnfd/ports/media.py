@@ -16,10 +16,11 @@ from tnfd.rules.cuts import Limits, Stretch
 class PrepareRequest:
     """How to prepare one recording, or what of it is still owed.
 
-    Encoded cuts are written into ``scratch`` (an existing folder) as whole files. ``wanted`` are cuts that are
-    known and are encoded (again), each into the file that it names. ``stretches`` are cut within ``limits``, by
-    default all of it; their cuts are numbered from ``next_index`` on. No file holds more than ``max_bytes``.
-    ``by_channel``: the recording counts as its channels one after the other, each as long as the whole.
+    Encoded cuts are written into ``scratch`` (an existing folder) as whole files. ``wanted`` are cuts that
+    are known and are encoded (again), each into the file that it names. ``stretches`` are cut within
+    ``limits``, by default all of it; their cuts are numbered from ``next_index`` on. No file holds more than
+    ``max_bytes``. ``by_channel``: the recording counts as its channels one after the other, each as long as
+    the whole.
     """
 
     scratch: Path
@@ -62,9 +63,9 @@ class Media(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[MediaEvent]]:
         """Decode the open file ``source_fd`` from its start and encode what is asked for.
 
-        Yields one Probed, then each Cut as soon as its file is whole, then one Decoded. Behind a Cut nothing more
-        is decoded until the next event is asked for. An audio stream without any sample yields no Cut. The
-        caller keeps ownership of ``source_fd``. Leaving the context early ends the child.
+        Yields one Probed, then each Cut as soon as its file is whole, then one Decoded. Behind a Cut nothing
+        more is decoded until the next event is asked for. An audio stream without any sample yields no Cut.
+        The caller keeps ownership of ``source_fd``. Leaving the context early ends the child.
 
         Raises (while iterating):
             Fault: ``media.*``; ``output.disk_full`` where the scratch folder is full.

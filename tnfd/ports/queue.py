@@ -46,7 +46,7 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A counted failure; again after ``after_s`` seconds. ``anew``: the first since something was achieved."""
+    """A counted failure; again after ``after_s`` seconds. ``anew``: the first since an answer came."""
 
     after_s: float
     code: str

@@ -109,8 +109,13 @@ class IntakeStore(Protocol):
 class QueueStore(Protocol):
     """What a queue needs."""
 
-    async def ready(self, scopes: Collection[str], *, limit: int, without: Collection[str]) -> list[str]:
-        """Ids of jobs that may run now, best first; jobs of a paused engine only as its due probe."""
+    async def ready(
+        self, scopes: Collection[str], *, limit: int, without: Collection[str], free: bool = False
+    ) -> list[str]:
+        """Ids of jobs that may run now, best first; jobs of a paused engine only as its due probe.
+
+        ``free``: only those whose transcript is stored, so that nothing is to be sent for them.
+        """
         ...
 
     async def next_due(self, scopes: Collection[str]) -> float | None:

@@ -12,8 +12,8 @@ from tnfd.model import ChunkResult, ContentKey, Cut, Encoding, EngineChoice, Med
 class Transcription:
     """What is paid once: the plan (``cuts``), what was answered (``results`` by cut index), the text.
 
-    ``losses`` are the codes of the errors for which cuts were given up, ``max_s`` the longest cut that the server
-    takes (seconds), where it refused longer ones.
+    ``losses`` are the codes of the errors for which cuts were given up, ``max_s`` the longest cut that the
+    server takes (seconds), where it refused longer ones.
     """
 
     id: int

@@ -1,7 +1,8 @@
 """The embedded queue: a bounded ``asyncio.Queue`` of job ids, N workers, and a feeder that asks the store.
 
 Owns who works on what in this process. Holds ids only; the store says what each is worth, and is asked again
-when a worker takes one. A job that waits gives its worker up.
+when a worker takes one. A job that waits gives its worker up. What needs only to be written (copies, further
+formats) has workers of its own, the express lane: it does not stand behind an engine that takes its time.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class _InWork:
 
 
 class EmbeddedQueue:
-    """See ``ports.queue.Queue``. ``on_finished`` hears what ending a lease changed."""
+    """See ``ports.queue.Queue``. ``on_finished`` hears what ending a lease changed.
+
+    ``express``: workers beside the ``concurrency``, for jobs whose transcript is stored.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class EmbeddedQueue:
         concurrency: int,
         size: int,
         on_finished: OnFinished,
+        express: int = 0,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -55,6 +60,9 @@ class EmbeddedQueue:
         self._concurrency = concurrency
         self._ids: asyncio.Queue[str | None] = asyncio.Queue(maxsize=max(1, size))
         self._handed: set[str] = set()  # in memory or in work
+        self._express = express
+        self._express_ids: asyncio.Queue[str | None] = asyncio.Queue()
+        self._express_handed: set[str] = set()  # some may be in the other queue, too: begun only once
         self._in_work: dict[str, _InWork] = {}
         self._wake = asyncio.Event()
         self._draining = False
@@ -92,11 +100,17 @@ class EmbeddedQueue:
         """Work until drained; cancelled, everything in progress is released first."""
         self._ids = asyncio.Queue(self._ids.maxsize)
         self._handed.clear()
+        self._express_ids = asyncio.Queue()
+        self._express_handed.clear()
         await self._store.reclaim()  # if an earlier run crashed, its leases would be held for ever
         async with asyncio.TaskGroup() as group:
             group.create_task(self._feed(), name="queue.feed")
             for number in range(self._concurrency):
-                group.create_task(self._worker(handler), name=f"queue.worker-{number + 1}")
+                worker = self._worker(handler, self._ids, self._handed)
+                group.create_task(worker, name=f"queue.worker-{number + 1}")
+            for number in range(self._express):
+                worker = self._worker(handler, self._express_ids, self._express_handed)
+                group.create_task(worker, name=f"queue.express-{number + 1}")
 
     async def _feed(self) -> None:
         while not self._draining:
@@ -107,20 +121,33 @@ class EmbeddedQueue:
             for job_id in ids:
                 self._handed.add(job_id)
                 self._ids.put_nowait(job_id)
+            await self._feed_express()
             due_s = await self._store.next_due(self._scopes)
             await self._rest(_IDLE_LOOK_S if due_s is None else min(_IDLE_LOOK_S, due_s + 0.01))
         while not self._ids.empty():  # what nobody has begun stays queued in the store
             self._handed.discard(self._ids.get_nowait() or "")
         for _ in range(self._concurrency):
             await self._ids.put(None)
+        for _ in range(self._express):
+            self._express_ids.put_nowait(None)
+
+    async def _feed_express(self) -> None:
+        """Hand out past the queue what needs no engine, while others stand in the queue."""
+        free = self._express - len(self._express_handed)
+        if self._ids.empty() or free <= 0:
+            return
+        busy = {*self._in_work, *self._express_handed}
+        for job_id in await self._store.ready(self._scopes, limit=free, without=busy, free=True):
+            self._express_handed.add(job_id)
+            self._express_ids.put_nowait(job_id)
 
     async def _rest(self, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await self._wake.wait()
 
-    async def _worker(self, handler: Handler) -> None:
-        while (job_id := await self._ids.get()) is not None:
+    async def _worker(self, handler: Handler, ids: asyncio.Queue[str | None], handed: set[str]) -> None:
+        while (job_id := await ids.get()) is not None:
             try:
                 if self._draining:
                     continue
@@ -131,7 +158,7 @@ class EmbeddedQueue:
                     faultpoints.reach("job.begun")
                     await self._work(handler, lease)
             finally:
-                self._handed.discard(job_id)
+                handed.discard(job_id)
                 self._wake.set()
 
     async def _give_back(self, lease: Lease | Skip) -> None:

@@ -58,8 +58,17 @@ def _head(text: str, columns: int) -> str:
 
 def wrap(text: str, columns: int) -> list[str]:
     """Break a text into lines between its words; a word that is wider than a line is shortened."""
+    return _lines([shorten(word, columns) for word in text.split()], columns)
+
+
+def fold(text: str, columns: int) -> list[str]:
+    """Break a text into lines at its spaces, which all stay; a word that is wider than a line stays whole."""
+    return _lines(text.split(" "), columns)
+
+
+def _lines(words: Sequence[str], columns: int) -> list[str]:
     lines: list[str] = []
-    for word in (shorten(word, columns) for word in text.split()):
+    for word in words:
         if lines and width(lines[-1]) + 1 + width(word) <= columns:
             lines[-1] += f" {word}"
         else:

@@ -20,8 +20,8 @@ QUIET_S = 0.3  # a cut lies in the middle of the quietest stretch of this length
 STEP_S = 0.05  # in steps of this
 OVERLAP = round(OVERLAP_S * SAMPLE_RATE_HZ)
 
-# Each round of pieces may take this many times as long as the one before: while the server works on one, a core
-# encodes the next (measured 2026-11: a core encodes 110 s a second, five requests take 50 s a second).
+# Each round of pieces may take this many times as long as the one before: while the server works on one, a
+# core encodes the next (measured 2026-11: a core encodes 110 s a second, five requests take 50 s a second).
 _GROWTH = 1.8
 _MARGIN_S = 2.0  # servers count a little more than was sent
 # Bytes a second at most. Opus at 24 kbit/s takes 2,900 for speech and was never seen to take 6,600.
@@ -29,8 +29,8 @@ _BYTES_PER_S: dict[Encoding, float] = {"opus": 8_000.0, "pcm": 32_000.0, "wav": 
 _WINDOW_S = (8.0, 20.0)  # the search for quiet, by the length of the piece
 _WINDOW_PART = 0.2
 
-# Measured 2026-11: pauses in clean speech lie 20 to 40 dB below its level; with noise 10 dB below, a quarter of
-# all cuts fell into words.
+# Measured 2026-11: pauses in clean speech lie 20 to 40 dB below its level; with noise 10 dB below, a quarter
+# of all cuts fell into words.
 _QUIET_RATIO = 0.2  # 14 dB
 _SILENT = 8.0  # of 32,768
 
@@ -61,8 +61,8 @@ def plan_lengths(duration_s: float | None, limits: Limits) -> Iterator[float]:
     """Give the wanted length of piece after piece, without end; the last ones repeat.
 
     Rounds of as many pieces as requests may be in flight: the first short, so that all requests are busy at
-    once, each next one longer, and the last ones equal, so that all end together. Where only one request may be
-    in flight, as few pieces as possible.
+    once, each next one longer, and the last ones equal, so that all end together. Where only one request may
+    be in flight, as few pieces as possible.
     """
     longest_s = max(min(limits.max_s, LONGEST_S) - window_s(limits.max_s), limits.max_s / 2)
     slots = limits.slots

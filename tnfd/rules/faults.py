@@ -60,6 +60,17 @@ _LARGE = re.compile(
 )
 _SHORT = re.compile(r"audio_too_short|audio(?: file)? is too short|is shorter than|minimum audio length")
 _MAXIMUM = re.compile(r"longer than (\d{1,6}(?:\.\d{1,6})?) ?s(?:ec|\b)")
+# The audio, in the words of the servers: whisper.cpp "failed to read audio data", speaches "Failed to decode
+# audio", LocalAI by way of ffmpeg "Invalid data found when processing input".
+_UNREADABLE = re.compile(
+    r"corrupt|unsupported (?:audio|file|format|media)|invalid data found"
+    r"|(?:invalid|unrecogni[sz]ed|unknown) (?:audio|file|media)"
+    r"|(?:fail\w*|unable|could not|cannot|can't) (?:to )?(?:decode|read|process|open|load|parse)"
+)
+_OVERLOADED = (429, 503, 529)  # fewer requests at once would help
+
+
+_CROWDED = frozenset({"engine.rate_limited", "engine.server_error"})
 
 
 def fault_of(signal: Signal, *, secrets: Collection[str] = ()) -> Fault:
@@ -68,8 +79,14 @@ def fault_of(signal: Signal, *, secrets: Collection[str] = ()) -> Fault:
     detail = clean(signal.message, secrets=secrets)
     if signal.status is not None and signal.kind == "http":
         detail = f"HTTP {signal.status}: {detail}" if detail else f"HTTP {signal.status}"
-    maybe_paid = signal.sent_whole or signal.kind == "decode"
-    return Fault(code, detail, retry_after_s=signal.retry_after_s, maybe_paid=maybe_paid)
+    return Fault(
+        code,
+        detail,
+        retry_after_s=signal.retry_after_s,
+        maybe_paid=signal.sent_whole or signal.kind == "decode",
+        limit_s=maximum_s(signal) if code == "engine.too_large" else None,
+        overloaded=signal.kind == "http" and signal.status in _OVERLOADED and code in _CROWDED,
+    )
 
 
 def _code_of(signal: Signal) -> str:
@@ -84,7 +101,9 @@ def _code_of(signal: Signal) -> str:
         return about_engine
     if signal.kind == "decode":
         return "engine.bad_answer"
-    return _request_code(signal.status or 0, said)
+    if signal.status == 503 and signal.retry_after_s is not None:
+        return "engine.rate_limited"  # it says when it will have time: patience, and nobody's failure
+    return _request_code(signal, said)
 
 
 def _engine_code(status: int, named: str, said: str) -> str | None:
@@ -97,7 +116,8 @@ def _engine_code(status: int, named: str, said: str) -> str | None:
         return "engine.bad_key"
     if status == 429 and "request too large" in said:
         return "engine.too_large"  # bigger than the whole bucket: patience would never help
-    if _SLOW.search(named) or status == 429:
+    loading = status == 503 and "loading" in said  # whisper.cpp, until its model is in memory
+    if _SLOW.search(named) or status == 429 or loading:
         return "engine.rate_limited"
     # 3xx: redirects are not followed, the key belongs to one host. 405, 410: there is no such service.
     if status in (404, 405, 410) or 300 <= status < 400:
@@ -107,22 +127,40 @@ def _engine_code(status: int, named: str, said: str) -> str | None:
     return None
 
 
-def _request_code(status: int, said: str) -> str:
+def _request_code(signal: Signal, said: str) -> str:
     """Refusals of this one request."""
+    status = signal.status or 0
     if status >= 500:
         return "engine.server_error"
     if status == 408:
         return "engine.timeout"
     if status == 413:
         return "engine.too_large"
-    if status in (400, 415, 422):
-        if _FILTER.search(said):
-            return "engine.content_filter"
-        # "prompt is too long" is about an option, which can be left out, not about the audio.
-        if _LARGE.search(said) and "prompt" not in said:
-            return "engine.too_large"
-        return "engine.bad_audio" if "corrupted" in said else "engine.rejected"
+    if status == 415:
+        return "engine.bad_audio"
+    if status in (400, 422):
+        return _bad_request_code(signal, said)
     return "engine.server_error"  # 409, 425 and whatever else: tried again, counted
+
+
+def _bad_request_code(signal: Signal, said: str) -> str:
+    if _FILTER.search(said):
+        return "engine.content_filter"
+    if _about_an_option(signal, said):
+        return "engine.rejected"
+    if _LARGE.search(said):
+        return "engine.too_large"
+    # A 400 that nothing explains may well be about the audio: one other encoding is tried. A 422 is a form's
+    # checker (FastAPI); unless it speaks of the audio it would say the same again.
+    return "engine.bad_audio" if signal.status == 400 or _UNREADABLE.search(said) else "engine.rejected"
+
+
+def _about_an_option(signal: Signal, said: str) -> bool:
+    """Whether a refusal is about one of the form's fields and not about the audio."""
+    if signal.param and signal.param.lower() not in ("file", "audio"):
+        return True
+    # "prompt is too long" is about an option, which can be left out.
+    return any(re.search(rf"\b{name}\b", said) for names in _OPTION_NAMES.values() for name in names)
 
 
 def is_too_short(signal: Signal) -> bool:
@@ -154,7 +192,7 @@ _OPTION_NAMES: dict[str, tuple[str, ...]] = {
 def decide_adjustment(signal: Signal, sent: Collection[str]) -> str | None:
     """Which of the options ``sent`` the server objects to; None: it is about something else."""
     if signal.status not in (400, 422) or _code_of(signal) != "engine.rejected" or is_too_short(signal):
-        return None
+        return None  # what is about an option is always "rejected" (_about_an_option)
     param = signal.param.lower().removesuffix("[]").partition("[")[0]
     said = signal.message.lower()
     for option, names in _OPTION_NAMES.items():
@@ -221,6 +259,8 @@ def patience_s(headers: Mapping[str, str], now: datetime) -> float | None:
             go_duration_s(headers.get(f"x-ratelimit-reset-{what}", ""))
             for what in ("requests", "tokens")
             if headers.get(f"x-ratelimit-remaining-{what}", "").strip() == "0"
+            # Where the limit is stated as well, rules.throttle knows better when the next token comes.
+            and not (what == "requests" and headers.get("x-ratelimit-limit-requests"))
         ]
         wait_s = max((reset for reset in resets if reset is not None), default=None)
     return None if wait_s is None else min(max(wait_s, 0.0), MAX_PATIENCE_S)

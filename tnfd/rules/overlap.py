@@ -1,7 +1,7 @@
 """What two neighbouring pieces both say of the audio that they share: found, and left out once.
 
-Pure. Tokens are words, or characters of scripts that put no space between words; how they are written, in which
-case and with which marks, makes no difference.
+Pure. Tokens are words, or characters of scripts that put no space between words; how they are written, in
+which case and with which marks, makes no difference.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def without_overlap(
     """Leave out of two neighbours what both say; times are relative to each piece.
 
     ``left_s`` is the length of the left one, whose last ``overlap_s`` seconds the right one begins with. What
-    the two share is kept once, and what only one of them makes of the cut word beside it is left out. Where they
-    share nothing, known times decide; else all is kept, as doubled is better than lost.
+    the two share is kept once, and what only one of them makes of the cut word beside it is left out. Where
+    they share nothing, known times decide; else all is kept, as doubled is better than lost.
     """
     tail = _within(_tokens(left), after_s=left_s - overlap_s - _SLACK_S, overlap_s=overlap_s, last=True)
     head = _within(_tokens(right), before_s=overlap_s + _SLACK_S, overlap_s=overlap_s, last=False)

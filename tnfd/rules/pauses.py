@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tnfd.errors import Fault
+
 STREAK = 3  # failures in a row, over all files, that mean the server is down (facts/openai-api)
 
 _DOWN = (15.0, 300.0, 600.0)  # seconds between probes at first, at last, and how long "at first" lasts
@@ -17,3 +19,11 @@ def next_probe_s(code: str, paused_for_s: float, probes: int) -> float:
         return float(min(last, first * 2 ** min(10, 1 + int((paused_for_s - patience) / patience))))
     first, last = _OWNER
     return float(min(last, first * 2 ** min(10, probes)))
+
+
+def is_charged(fault: Fault, estimate_usd: float) -> bool:
+    """Whether a failure counts against the file even while the engine is down.
+
+    A file that always times out would else be paid again at each probe, without end.
+    """
+    return fault.maybe_paid and estimate_usd > 0

@@ -90,7 +90,13 @@ def status_object(job: Job, *, instance: str, updated_at: datetime) -> dict[str,
             "decoded_s": _rounded(media.decoded_s, 3),
             "audio_streams": media.audio_streams,
         },
-        "engine": engine and {"name": engine.name, "type": engine.type, "model": engine.model},
+        "engine": engine
+        and {
+            "name": engine.name,
+            "type": engine.type,
+            "model": engine.model,
+            **({"why": job.engine_why} if job.engine_why else {}),
+        },
         "progress": {"chunks_done": job.chunks_done, "chunks_total": job.chunks_total},
         "failures": job.failures,
         "waiting": waiting

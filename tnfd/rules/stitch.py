@@ -1,7 +1,7 @@
 """Puts the results of a recording's cuts together into one transcript.
 
-Pure: offsets times by samples, joins text, leaves out what neighbours both say, adds up languages and flags, and
-turns what is missing into gaps. Never drops a stretch silently.
+Pure: offsets times by samples, joins text, leaves out what neighbours both say, adds up languages and flags,
+and turns what is missing into gaps. Never drops a stretch silently.
 """
 
 from __future__ import annotations

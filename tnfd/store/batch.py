@@ -11,11 +11,9 @@ from dataclasses import replace
 
 from tnfd.model import JobState
 from tnfd.ports.batch import Former, Take, Taken, Taking, Waits
-from tnfd.ports.claims import inbox_scope
+from tnfd.ports.claims import NAMELESS, inbox_scope
 from tnfd.rules.profile import profile_of
-from tnfd.store import commands, holds, intake, jobs, records
-
-NAMELESS = "batch"  # the inbox of jobs that no inbox has a part in
+from tnfd.store import commands, holds, intake, jobs, records, routes
 
 
 def formers(connection: sqlite3.Connection, folder: bytes) -> dict[bytes, list[Former]]:
@@ -133,6 +131,7 @@ def _queue(connection: sqlite3.Connection, wanted: Take, job_id: str, now: float
         (origin.scope, origin.inbox, ref.root, ref.rel, records.dump(settings), settings.engines[0].name,
          wanted.priority, job_id),
     )  # fmt: skip
+    routes.settle(connection, job_id, now)
     jobs.wait_for_paused_engine(connection, job_id)
     holds.tell(connection, job_id)
 
@@ -174,13 +173,16 @@ def daemon_works(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM process WHERE kind = 'daemon'").fetchone() is not None
 
 
+def redo_begun(connection: sqlite3.Connection, fingerprint: str) -> float | None:
+    """When the unfinished redo with this fingerprint was begun; None: there is none."""
+    row = connection.execute("SELECT begun_at FROM redo WHERE fingerprint = ?", (fingerprint,)).fetchone()
+    return None if row is None else float(row["begun_at"])
+
+
 def redo_begin(connection: sqlite3.Connection, fingerprint: str, now: float) -> float:
     """When the unfinished redo with this fingerprint was begun."""
     connection.execute("INSERT OR IGNORE INTO redo VALUES (?, ?)", (fingerprint, now))
-    (begun_at,) = connection.execute(
-        "SELECT begun_at FROM redo WHERE fingerprint = ?", (fingerprint,)
-    ).fetchone()
-    return float(begun_at)
+    return redo_begun(connection, fingerprint) or now
 
 
 def redo_end(connection: sqlite3.Connection, fingerprint: str) -> None:

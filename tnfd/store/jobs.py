@@ -18,7 +18,7 @@ from tnfd.model import (
     Waiting,
 )
 from tnfd.rules.states import check_move
-from tnfd.store import holds, records
+from tnfd.store import holds, records, routes
 
 ENDED = frozenset({JobState.DONE, JobState.DUPLICATE, JobState.FAILED})  # after may act on these
 
@@ -64,6 +64,7 @@ def move(
     )
     note(connection, job_id, now, event, detail)
     if new is JobState.QUEUED:
+        routes.settle(connection, job_id, now)
         wait_for_paused_engine(connection, job_id)
 
 
@@ -102,8 +103,9 @@ def wait(connection: sqlite3.Connection, job_id: str, waiting: Waiting) -> None:
 
 
 _SELECT = """
-SELECT j.*, t.owner_job, t.engine AS t_engine, t.media, t.samples, t.summary, t.audio_s, t.requests,
-       t.uploaded_bytes, t.cost_usd, t.sha256 AS t_sha256, o.root AS o_root, o.rel AS o_rel,
+SELECT j.*, t.owner_job, t.engine AS t_engine, t.engine_why AS t_engine_why, t.media, t.samples, t.summary,
+       t.audio_s, t.requests, t.uploaded_bytes, t.cost_usd, t.sha256 AS t_sha256,
+       o.root AS o_root, o.rel AS o_rel,
        (SELECT count(*) FROM chunk AS c WHERE c.transcription = t.id) AS chunks_total,
        (SELECT count(*) FROM chunk AS c WHERE c.transcription = t.id AND c.result IS NOT NULL) AS chunks_done
 FROM job AS j
@@ -160,6 +162,8 @@ def _job(row: sqlite3.Row, outputs: tuple[OutputFile, ...]) -> Job:
         lease_epoch=row["lease_epoch"],
         media=adopted.media if adopted else records.load_media(row["media"], row["samples"]),
         engine=adopted.engine if adopted else records.load_choice(row["t_engine"]),
+        engine_why="" if adopted else row["t_engine_why"] or "",
+        turn=row["engine"],
         chunks_done=row["chunks_done"],
         chunks_total=row["chunks_total"],
         outputs=outputs,

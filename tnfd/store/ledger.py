@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tnfd.errors import CODES, LOST, Fate, Fault
-from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refusal, Refused, Spent
+from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refusal, Refused, Spending, Spent
 from tnfd.rules.days import day_of, next_day, next_month
-from tnfd.rules.pauses import STREAK, next_probe_s
-from tnfd.store import holds, records
+from tnfd.rules.pauses import is_charged, next_probe_s
+from tnfd.rules.throttle import Stated
+from tnfd.store import breaker, holds, rates, records, routes
+from tnfd.store.breaker import Verdict
 from tnfd.store.records import CLOCK_SLACK_S
 
-_THROTTLE_S = 10.0  # where a server says "slow down" without saying for how long
+_MOST = 1_000_000  # requests at once: none
 _ROUNDING_USD = 1e-9  # three times 0.1 is more than 0.3
 
 
@@ -39,16 +41,16 @@ def reserve(
     refused = refusal(connection, ask, budget, now)
     if refused is not None:
         return refused
-    (probe,) = connection.execute(
-        "SELECT paused_at IS NOT NULL FROM engine WHERE name = ?", (ask.engine,)
-    ).fetchone()
+    engine = connection.execute("SELECT * FROM engine WHERE name = ?", (ask.engine,)).fetchone()
+    rates.take(connection, engine, ask, now.timestamp())
+    probe = engine["paused_at"] is not None
     cursor = connection.execute(
-        "INSERT INTO reservation (engine, owner, job, inbox, at, day, audio_s, estimate_usd, probe)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO reservation (engine, owner, job, inbox, at, day, audio_s, estimate_usd, most, probe)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (ask.engine, owner, ask.job, ask.inbox, now.timestamp(), day_of(now), ask.audio_s, ask.estimate_usd,
-         probe),
+         min(ask.max_concurrency, _MOST), probe),
     )  # fmt: skip
-    return Granted(int(cursor.lastrowid or 0), bool(probe))
+    return Granted(int(cursor.lastrowid or 0), probe)
 
 
 def refusal(connection: sqlite3.Connection, ask: Ask, budget: Budget, now: datetime) -> Refused | None:
@@ -70,9 +72,13 @@ def refusal(connection: sqlite3.Connection, ask: Ask, budget: Budget, now: datet
     (in_flight,) = connection.execute(
         "SELECT count(*) FROM reservation WHERE engine = ?", (ask.engine,)
     ).fetchone()
-    if in_flight >= ask.max_concurrency:
+    if in_flight >= rates.most_now(engine, ask.max_concurrency, at):
         return Refused(Refusal.FULL, None, f"{in_flight} requests in flight")
-    return _over_budget(connection, ask.estimate_usd, budget, now)
+    if (refused := _over_budget(connection, ask.estimate_usd, budget, now)) is not None:
+        return refused
+    if paced_s := rates.wait_s(engine, ask, at):
+        return Refused(Refusal.PACED, records.moment(at + paced_s), "the rate of requests is used up")
+    return None
 
 
 def _held(connection: sqlite3.Connection, engine: str) -> Refused | None:
@@ -119,7 +125,12 @@ def spent_of(connection: sqlite3.Connection, now: datetime) -> Spent:
 
 
 def close(
-    connection: sqlite3.Connection, reservation: int, cost_usd: float, fault: Fault | None, now: datetime
+    connection: sqlite3.Connection,
+    reservation: int,
+    cost_usd: float,
+    fault: Fault | None,
+    now: datetime,
+    stated: Stated | None = None,
 ) -> Closed:
     """End a request: book its cost, and draw for the engine what its end means."""
     row = connection.execute("SELECT * FROM reservation WHERE id = ?", (reservation,)).fetchone()
@@ -128,22 +139,28 @@ def close(
     connection.execute("DELETE FROM reservation WHERE id = ?", (reservation,))
     # A price that is no amount of money came from outside; what was set aside stands in for it.
     _book(connection, row, cost_usd if 0 <= cost_usd < math.inf else row["estimate_usd"])
+    rates.heard(connection, row, stated, fault, now.timestamp())
     if fault is None or fault.fate in LOST:  # the server works: it answered, or found fault with the audio
-        return _well(connection, row["engine"])
+        breaker.passed(connection, row["engine"], row["job"])
+        return _well(connection, row["engine"], now)
     if fault.fate is Fate.THROTTLE:
-        at = now.timestamp()
-        until = at + (fault.retry_after_s or _THROTTLE_S)
-        connection.execute(
-            "UPDATE engine SET set_at = :at, blocked_until = CASE WHEN set_at > :at + :slack THEN :until"
-            " ELSE max(blocked_until, :until) END WHERE name = :engine",
-            {"at": at, "slack": CLOCK_SLACK_S, "until": until, "engine": row["engine"]},
-        )
-        return Closed(throttled_until=records.moment(until))
+        return _be_patient(connection, row, fault, now)
     if fault.fate is Fate.ENGINE:
         return pause(connection, row["engine"], fault, now, probe=bool(row["probe"]))
     if fault.fate is Fate.ATTEMPT:
         return _stumble(connection, row, fault, now)
     return Closed()  # says nothing about the engine
+
+
+def _be_patient(connection: sqlite3.Connection, row: sqlite3.Row, fault: Fault, now: datetime) -> Closed:
+    at = now.timestamp()
+    until = at + rates.patience_s(connection, row, fault, at)
+    connection.execute(
+        "UPDATE engine SET set_at = :at, blocked_until = CASE WHEN set_at > :at + :slack THEN :until"
+        " ELSE max(blocked_until, :until) END WHERE name = :engine",
+        {"at": at, "slack": CLOCK_SLACK_S, "until": until, "engine": row["engine"]},
+    )
+    return Closed(throttled_until=records.moment(until))
 
 
 def _book(connection: sqlite3.Connection, row: sqlite3.Row, cost_usd: float) -> None:
@@ -155,7 +172,7 @@ def _book(connection: sqlite3.Connection, row: sqlite3.Row, cost_usd: float) -> 
     )
 
 
-def _well(connection: sqlite3.Connection, engine: str) -> Closed:
+def _well(connection: sqlite3.Connection, engine: str, now: datetime) -> Closed:
     paused = connection.execute("SELECT paused_at FROM engine WHERE name = ?", (engine,)).fetchone()
     connection.execute(
         "UPDATE engine SET paused_at = NULL, code = '', detail = '', probe_at = NULL, probes = 0, streak = 0"
@@ -170,16 +187,25 @@ def _well(connection: sqlite3.Connection, engine: str) -> Closed:
         " WHERE engine = ? AND state = 'queued' AND waiting_reason = 'engine_paused' AND waiting_detail <> ?",
         (engine, holds.CODE),
     )
+    routes.settle_all(connection, now.timestamp())
     return Closed(resumed=True)
 
 
 def _stumble(connection: sqlite3.Connection, row: sqlite3.Row, fault: Fault, now: datetime) -> Closed:
-    connection.execute("UPDATE engine SET streak = streak + 1 WHERE name = ?", (row["engine"],))
-    engine = connection.execute("SELECT * FROM engine WHERE name = ?", (row["engine"],)).fetchone()
-    if engine["paused_at"] is not None or engine["streak"] >= STREAK:
-        down = Fault("engine.down", fault.message)
-        return pause(connection, row["engine"], down, now, probe=bool(row["probe"]))
-    return Closed()
+    name, at = row["engine"], now.timestamp()
+    (paused,) = connection.execute(
+        "SELECT paused_at IS NOT NULL FROM engine WHERE name = ?", (name,)
+    ).fetchone()
+    forgivable = not is_charged(fault, row["estimate_usd"])
+    verdict = breaker.stumbled(connection, name, row["job"], at, forgivable=forgivable and not paused)
+    if verdict is Verdict.CHOKES:
+        return Closed(chokes=True)
+    if not paused and verdict is Verdict.ATTEMPT:
+        return Closed()
+    if not paused:
+        breaker.forgive(connection, name, row["job"] if forgivable else "")
+    down = Fault("engine.down", fault.message, retry_after_s=fault.retry_after_s)
+    return pause(connection, name, down, now, probe=bool(row["probe"]))
 
 
 def pause(connection: sqlite3.Connection, engine: str, fault: Fault, now: datetime, *, probe: bool) -> Closed:
@@ -204,6 +230,7 @@ def pause(connection: sqlite3.Connection, engine: str, fault: Fault, now: dateti
         " AND (waiting_reason IS NULL OR waiting_reason = 'engine_paused' AND waiting_detail <> ?)",
         (fault.code, at + delay_s, engine, holds.CODE),
     )
+    routes.settle_all(connection, at)
     return Closed(paused=first, code=fault.code, down=True, probe_at=records.moment(at + delay_s))
 
 
@@ -236,7 +263,7 @@ def engines(connection: sqlite3.Connection, now: datetime) -> list[EngineStatus]
     ):
         if row["held_at"] is not None:
             said = (holds.CODE, CODES[holds.CODE].message)
-            found.append(EngineStatus(row["name"], "paused", *said, None, row["in_flight"]))
+            found.append(EngineStatus(row["name"], "paused", *said, None, row["in_flight"], *_pace(row, at)))
             continue
         if row["paused_at"] is not None:
             state, until = "paused", row["probe_at"]
@@ -246,10 +273,28 @@ def engines(connection: sqlite3.Connection, now: datetime) -> list[EngineStatus]
             state, until = "ok", None
         found.append(
             EngineStatus(
-                row["name"], state, row["code"], row["detail"], records.moment(until), row["in_flight"]
+                row["name"], state, row["code"], row["detail"], records.moment(until), row["in_flight"],
+                *_pace(row, at),
             )
-        )
+        )  # fmt: skip
     return found
+
+
+def _pace(engine: sqlite3.Row, at: float) -> tuple[float | None, int | None]:
+    """The server's own limit in requests a minute, and the requests at once where these were lowered."""
+    per_minute = 60.0 / engine["interval_s"] if engine["interval_s"] else None
+    return per_minute, None if engine["level"] is None else rates.most_now(engine, _MOST, at)
+
+
+def spending(connection: sqlite3.Connection, now: datetime) -> list[Spending]:
+    """This month's books, newest day first."""
+    return [
+        Spending(row["day"], row["engine"], row["inbox"], row["usd"], row["audio_s"], row["requests"])
+        for row in connection.execute(
+            "SELECT * FROM spend WHERE substr(day, 1, 7) = substr(?, 1, 7) ORDER BY day DESC, engine, inbox",
+            (day_of(now),),
+        )
+    ]
 
 
 def bury(connection: sqlite3.Connection, owners: Collection[str]) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from tnfd.store.records import CLOCK_SLACK_S
-
-_PROBE_BEGUN_S = 60.0  # a job begun as a probe reaches the engine in this time, or another one is tried
+from tnfd.store.routes import NOBODY_PROBES, PROBE_BEGUN_S
 
 # The row's reason to wait has passed. A clock that was set back must not prolong it.
 _DUE = (
@@ -24,7 +23,13 @@ def ready(
     connection: sqlite3.Connection, scopes: Collection[str], now: float, limit: int, without: Collection[str]
 ) -> list[str]:
     """Ids that may run now, best first. A paused engine lets one job through when its probe is due."""
-    values = {"now": now, "limit": limit, "scopes": json.dumps([*scopes]), "without": json.dumps([*without])}
+    values: dict[str, Any] = {
+        "now": now,
+        "limit": limit,
+        "scopes": json.dumps([*scopes]),
+        "without": json.dumps([*without]),
+        "begun": PROBE_BEGUN_S,
+    }
     rows = connection.execute(
         f"""
         SELECT j.id FROM job AS j JOIN transcription AS t ON t.id = j.transcription
@@ -40,6 +45,22 @@ def ready(
     return [*_probes(connection, values), *(row["id"] for row in rows)][:limit]
 
 
+def ready_free(
+    connection: sqlite3.Connection, scopes: Collection[str], now: float, limit: int, without: Collection[str]
+) -> list[str]:
+    """Ids of those among them whose transcript is stored: copies, and outputs in further formats."""
+    rows = connection.execute(
+        f"""
+        SELECT j.id FROM job AS j JOIN transcription AS t ON t.id = j.transcription
+        WHERE {_DUE} AND t.state = 'done' AND j.scope IN (SELECT value FROM json_each(:scopes))
+          AND j.id NOT IN (SELECT value FROM json_each(:without))
+        {_BEST_FIRST} LIMIT :limit
+        """,
+        {"now": now, "limit": limit, "scopes": json.dumps([*scopes]), "without": json.dumps([*without])},
+    )
+    return [row["id"] for row in rows]
+
+
 def _probes(connection: sqlite3.Connection, values: dict[str, Any]) -> list[str]:
     """For each paused engine whose probe is due, and has nobody on the way, the job that shall find out."""
     engines = connection.execute(
@@ -47,13 +68,11 @@ def _probes(connection: sqlite3.Connection, values: dict[str, Any]) -> list[str]
         SELECT e.name FROM engine AS e
         WHERE e.paused_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hold AS h WHERE h.engine IN ('', e.name))
           AND (e.probe_at <= :now OR e.set_at > :now + {CLOCK_SLACK_S})
-          AND NOT EXISTS (SELECT 1 FROM reservation AS r WHERE r.engine = e.name AND r.probe = 1)
+          AND {NOBODY_PROBES}
           AND NOT EXISTS (
             SELECT 1 FROM job AS j JOIN transcription AS t ON t.id = j.transcription
             WHERE j.engine = e.name AND t.state <> 'done'
-              AND (j.state = 'queued' AND j.id IN (SELECT value FROM json_each(:without))
-                   OR j.state = 'running'
-                   AND j.state_since BETWEEN max(e.probe_at, :now - {_PROBE_BEGUN_S}) AND :now))
+              AND j.state = 'queued' AND j.id IN (SELECT value FROM json_each(:without)))
         """,
         values,
     ).fetchall()

@@ -30,9 +30,10 @@ from tnfd.model import (
 from tnfd.ports.batch import Take, Taken, Waits
 from tnfd.ports.claims import Found, Origin
 from tnfd.ports.clock import Clock
-from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refused, Spent
+from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refused, Spending, Spent
 from tnfd.ports.queue import Lease, Outcome
 from tnfd.ports.store import Claim, Command, Finished, Skip
+from tnfd.rules.throttle import Stated
 from tnfd.store import batch, database, intake, ledger, schedule, views, work
 from tnfd.store.after import AfterRows
 from tnfd.store.ledger import Budget
@@ -219,10 +220,12 @@ class SqliteStore:
 
     # -- queue -------------------------------------------------------------------------------------
 
-    async def ready(self, scopes: Collection[str], *, limit: int, without: Collection[str]) -> list[str]:
+    async def ready(
+        self, scopes: Collection[str], *, limit: int, without: Collection[str], free: bool = False
+    ) -> list[str]:
         """See ``ports.store.QueueStore``."""
-        without = frozenset(without)
-        return await self._read(lambda c: schedule.ready(c, scopes, self._now(), limit, without))
+        without, ready = frozenset(without), schedule.ready_free if free else schedule.ready
+        return await self._read(lambda c: ready(c, scopes, self._now(), limit, without))
 
     async def next_due(self, scopes: Collection[str]) -> float | None:
         """Seconds until the next waiting job becomes ready by itself; None: nothing waits for time."""
@@ -431,10 +434,12 @@ class SqliteStore:
         """See ``ports.ledger.Ledger``."""
         return await self._read(lambda c: ledger.refusal(c, ask, self._budget, self._clock.now()))
 
-    async def close(self, reservation: int, *, cost_usd: float, fault: Fault | None) -> Closed:
+    async def close(
+        self, reservation: int, *, cost_usd: float, fault: Fault | None, stated: Stated | None = None
+    ) -> Closed:
         """See ``ports.ledger.Ledger``."""
         return await self._writer.run(
-            lambda c: ledger.close(c, reservation, cost_usd, fault, self._clock.now())
+            lambda c: ledger.close(c, reservation, cost_usd, fault, self._clock.now(), stated)
         )
 
     async def resume(self, engine: str | None = None) -> list[str]:
@@ -448,3 +453,7 @@ class SqliteStore:
     async def spent(self) -> Spent:
         """See ``ports.ledger.Ledger``."""
         return await self._read(lambda c: ledger.spent_of(c, self._clock.now()))
+
+    async def spending(self) -> list[Spending]:
+        """See ``ports.ledger.Ledger``."""
+        return await self._read(lambda c: ledger.spending(c, self._clock.now()))

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Collection
 
 from tnfd.model import HistoryEntry, Job, JobState, OutputFile
+from tnfd.ports.claims import NAMELESS
 from tnfd.store import jobs, records
 
 
@@ -67,6 +68,16 @@ def reserved(connection: sqlite3.Connection, folder: bytes, folded: Collection[s
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Jobs by state; states without jobs are left out."""
     return dict(connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
+
+
+def left_by_batches(connection: sqlite3.Connection) -> dict[str, int]:
+    """Jobs that are queued for batches, by the owner's name; those of an inbox go back to it."""
+    rows = connection.execute(
+        "SELECT scope, count(*) AS jobs FROM job"
+        " WHERE state = 'queued' AND scope LIKE 'batch:%' AND inbox = ? GROUP BY scope",
+        (NAMELESS,),
+    )
+    return {row["scope"].removeprefix("batch:"): row["jobs"] for row in rows}
 
 
 def waiting(connection: sqlite3.Connection) -> dict[str, int]:

@@ -38,7 +38,7 @@ from tnfd.ports.queue import (
 from tnfd.ports.store import Finished, Skip
 from tnfd.ports.work import Transcription
 from tnfd.rules.names import fold
-from tnfd.store import holds, jobs, records
+from tnfd.store import holds, jobs, records, routes
 from tnfd.store.intake import forget_sight
 
 _ON_THE_WAY_S = 1.0  # until a job asks again whose files were being moved when it was to begin
@@ -72,6 +72,7 @@ def begin(connection: sqlite3.Connection, job_id: str, owner: str, now: float) -
                 "UPDATE transcription SET owner_job = ? WHERE id = ?", (job_id, transcription.id)
             )
             transcription = _transcription(connection, transcription.id)
+    routes.settle(connection, job_id, now, begins=True)
     epoch = row["lease_epoch"] + 1
     jobs.move(connection, job_id, JobState.RUNNING, now, "started", f"attempt {epoch}")
     connection.execute(
@@ -232,9 +233,11 @@ def save_chunk(
         (records.dump(result), records.dump(engine), now, number, index),
     )
     connection.execute(
-        "UPDATE transcription SET engine = ?, requests = requests + 1, uploaded_bytes = uploaded_bytes + ?,"
-        " cost_usd = cost_usd + ?, audio_s = audio_s + ? WHERE id = ?",
-        (records.dump(engine), uploaded_bytes, cost_usd, audio_s, number),
+        "UPDATE transcription SET engine_why = CASE WHEN engine IS NULL"
+        "  THEN (SELECT engine_why FROM job WHERE id = ?1) ELSE engine_why END,"
+        " engine = ?2, requests = requests + 1, uploaded_bytes = uploaded_bytes + ?3,"
+        " cost_usd = cost_usd + ?4, audio_s = audio_s + ?5 WHERE id = ?6",
+        (lease.job.id, records.dump(engine), uploaded_bytes, cost_usd, audio_s, number),
     )
     jobs.touch(connection, lease.job.id, now)
 
@@ -398,9 +401,12 @@ def _retry(connection: sqlite3.Connection, lease: Lease, outcome: Retry, now: fl
 
 def _wait(connection: sqlite3.Connection, lease: Lease, outcome: Wait, now: float) -> None:
     waiting = outcome.waiting
+    before = _turn(connection, lease)
     jobs.move(
         connection, lease.job.id, JobState.QUEUED, now, "waiting", f"{waiting.reason}: {waiting.detail}"
     )
+    if waiting.reason is WaitReason.ENGINE_PAUSED and _turn(connection, lease) != before:
+        return  # another engine of its list does it
     if waiting.reason is WaitReason.ENGINE_PAUSED:
         # move() has seen whether the engine is still paused. If not, it has just come back, or nobody has
         # told the ledger; a moment's rest keeps the latter from going round and round.
@@ -409,6 +415,11 @@ def _wait(connection: sqlite3.Connection, lease: Lease, outcome: Wait, now: floa
             return
     if waiting.reason is not WaitReason.PAUSED or waiting.until:  # move() has seen whether a hold still is
         jobs.wait(connection, lease.job.id, waiting)
+
+
+def _turn(connection: sqlite3.Connection, lease: Lease) -> str:
+    (engine,) = connection.execute("SELECT engine FROM job WHERE id = ?", (lease.job.id,)).fetchone()
+    return str(engine)
 
 
 def _fail(connection: sqlite3.Connection, lease: Lease, outcome: Fail, now: float) -> None:

@@ -13,18 +13,30 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from tnfd.clock import SystemClock
 from tnfd.ports.clock import Clock
 from tnfd.testing import hearing, http
-from tnfd.testing.behaviours import Behaviour, Hang, Ok, Reset, Status, from_json
+from tnfd.testing.behaviours import RATE_LIMITED, SERVER_ERROR, Behaviour, Hang, Ok, Reset, Status, from_json
+from tnfd.testing.limit import RateLimit
 from tnfd.testing.records import Load, Request
 from tnfd.testing.turn import MODEL_FORMATS, Turn
 from tnfd.testing.upload import BadUpload, Upload
 
 ROUTE = "/v1/audio/transcriptions"
+
+
+def _poisoned_by(length_s: float | None) -> Chooser | None:
+    if length_s is None:
+        return None
+    return lambda request: SERVER_ERROR if abs(request.audio_s - length_s) < 0.25 else None
+
+
+# The limit's own headers say how long to wait.
+REFUSED_FOR_RATE = replace(RATE_LIMITED, headers={})
 
 Chooser = Callable[[Request], Behaviour | None]
 
@@ -33,10 +45,11 @@ class ApiServer:
     """The server; an async context manager. ``url`` includes ``/v1``.
 
     Each answer takes ``base_s`` + ``per_audio_s`` times the seconds of audio in the upload. More than
-    ``most_bytes`` in a request or ``longest_s`` of audio are refused as OpenAI does. With ``listens`` the text is
-    what the audio says (``testing.seconds``); hearing it is not counted as time. Behaviours come,
-    in this order, from ``script`` (one a request, in the order of arrival), ``every`` (each n-th request),
-    ``choose`` (asked once the upload was read; may return None), ``always``; else it is ``Ok()``.
+    ``most_bytes`` in a request or ``longest_s`` of audio are refused as OpenAI does. With ``listens`` the
+    text is what the audio says (``testing.seconds``); hearing it is not counted as time. Behaviours come, in
+    this order, from ``script`` (one a request, in the order of arrival), ``every`` (each n-th request),
+    ``choose`` (asked once the upload was read; may return None), ``always``; else it is ``Ok()``. What
+    ``limit`` does not let in is refused whatever its behaviour would have been.
     """
 
     def __init__(
@@ -60,6 +73,12 @@ class ApiServer:
         self.always: Behaviour | None = None
         self.choose: Chooser | None = None
         self.every: tuple[int, Behaviour] | None = None  # each n-th request behaves so
+        self.limit: RateLimit | None = None
+        # What GET /v1/models lists; None: there is no such route.
+        self.models: list[dict[str, Any]] | None = [
+            {"id": name, "object": "model", "owned_by": "openai"} for name in MODEL_FORMATS
+        ]
+        self.server_header = ""
         self.requests: list[Request] = []
         self.load = Load()
         self._port = port
@@ -110,12 +129,16 @@ class ApiServer:
         }
 
     def control(self, order: dict[str, Any]) -> None:
-        """Change latency and behaviours: ``base_s``, ``per_audio_s``, ``most_bytes``, ``longest_s``,
-        ``script``, ``always``, ``every``.
+        """Change what there is to change.
+
+        ``base_s``, ``per_audio_s``, ``most_bytes``, ``longest_s``, ``script``, ``always``, ``every``,
+        ``limit`` (fields of RateLimit), ``poison`` (seconds: recordings of this length, give or take a
+        quarter, always get a 500).
 
         Raises:
-            ValueError: a behaviour cannot be read.
+            ValueError, TypeError: a behaviour or the limit cannot be read.
         """
+        limit = RateLimit(**order["limit"]) if order.get("limit") else None
         script = [from_json(value) for value in order.get("script", [])]
         always = from_json(order["always"]) if order.get("always") is not None else None
         every = (int(order["every"][0]), from_json(order["every"][1])) if order.get("every") else None
@@ -128,6 +151,12 @@ class ApiServer:
             self.always = always
         if "every" in order:
             self.every = every
+        if "poison" in order:
+            self.choose = _poisoned_by(order["poison"])
+        if "limit" in order:
+            self.limit = limit
+            if limit is not None:
+                limit.start(self._clock.monotonic())
 
     # -- the server -------------------------------------------------------------------------------------
 
@@ -182,16 +211,16 @@ class ApiServer:
             return await self._transcriptions(head, reader, writer)
         body = b"".join([block async for block in http.read_body(reader, head)])
         status, answer = self._side_door(head.method, path, body)
-        http.answer(writer, status, json.dumps(answer).encode(), "application/json", {})
+        named = {"server": self.server_header} if self.server_header else {}
+        http.answer(writer, status, json.dumps(answer).encode(), "application/json", named)
         await writer.drain()
         return True
 
     def _side_door(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         if (method, path) == ("GET", "/v1/models"):
-            return 200, {
-                "object": "list",
-                "data": [{"id": name, "object": "model"} for name in MODEL_FORMATS],
-            }
+            if self.models is not None:
+                return 200, {"object": "list", "data": self.models}
+            return 404, {"error": {"message": "not found"}}
         if (method, path) == ("GET", "/stats"):
             return 200, self.stats()
         if (method, path) == ("POST", "/control"):
@@ -216,8 +245,9 @@ class ApiServer:
         self.load.change(request.started_at, +1)
         await self._tell()
         try:
-            turn = Turn(request, reader, writer, self._clock, self._latency_s)
-            behaviour = self._scripted(request)
+            admitted, headers = (True, {}) if self.limit is None else self.limit.ask(request.started_at)
+            turn = Turn(request, reader, writer, self._clock, self._latency_s, headers)
+            behaviour = self._scripted(request) if admitted else REFUSED_FOR_RATE
             if await self._early(behaviour, turn, head, reader):
                 return False
             if not await self._receive(head, reader, request):

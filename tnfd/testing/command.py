@@ -29,12 +29,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--fail", type=_behaviour, help="what every request gets: a status, a name, or JSON")
     parser.add_argument("--every", type=int, default=0, help="each n-th request gets --status")
     parser.add_argument("--status", type=_behaviour, default=500, help="as --fail")
+    parser.add_argument("--limit", type=float, default=0.0, help="requests a minute; 0: no limit")
+    parser.add_argument("--burst", type=float, default=0.0, help="that its bucket holds; 0: a minute's worth")
     options = parser.parse_args(argv)
     order: dict[str, Any] = {"base_s": options.latency, "per_audio_s": options.per_audio}
     if options.fail is not None:
         order["always"] = options.fail
     if options.every:
         order["every"] = [options.every, options.status]
+    if options.limit:
+        order["limit"] = {"per_minute": options.limit, "burst": options.burst}
     order |= {"most_bytes": options.most_bytes, "longest_s": options.longest}
     asyncio.run(_serve(options.port, options.log, order, listens=options.listens))
 

@@ -23,11 +23,11 @@ def start() -> None:
 def answer(audio: bytes) -> dict[str, Any]:
     """What whisper-1 would say, as verbose_json with words."""
     samples = decoded(audio)
-    words = [
+    words: list[dict[str, Any]] = [
         {"word": one.word, "start": round(one.start_s, 2), "end": round(one.end_s, 2)}
         for one in hear(samples)
     ]
-    segments = []
+    segments: list[dict[str, Any]] = []
     for at in range(0, len(words), _WORDS_A_SEGMENT):
         part = words[at : at + _WORDS_A_SEGMENT]
         text = " " + " ".join(one["word"] for one in part)

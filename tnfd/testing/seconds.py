@@ -1,7 +1,7 @@
 """Sound in which every second says its own number, and an ear that understands it. Pure Python, no files.
 
-A second is silence with half a second of five short tones in it: four hexadecimal digits and a check digit. That
-survives every codec and much noise, and costs little to make and to hear.
+A second is silence with half a second of five short tones in it: four hexadecimal digits and a check digit.
+That survives every codec and much noise, and costs little to make and to hear.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _NOISE = 2000  # 10 dB below the tones
 _TONE_HZ = tuple(400 + 70 * digit for digit in range(16))  # whole periods in a tone: no clicks between them
 _FRAME = HEARD_RATE // 100
 _BLOCK_FRAMES = 2000
+_JOINED_FRAMES = 20  # a codec may swallow a whole tone; pauses between words are longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _bursts(levels: Sequence[float]) -> Iterator[tuple[int, int]]:
             quiet, loud = around[len(around) // 4], around[len(around) * 9 // 10]
             bound = max(200.0, (quiet + loud) / 2)
         if level > bound:
-            if begin >= 0 and at - last > 4:
+            if begin >= 0 and at - last > _JOINED_FRAMES:
                 yield begin, last + 1
                 begin = -1
             begin, last = (at if begin < 0 else begin), at

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from tnfd.ports.clock import Clock
@@ -35,7 +36,10 @@ class Turn:
         writer: asyncio.StreamWriter,
         clock: Clock,
         latency_s: Callable[[Request], float],
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """``headers`` stand beside the behaviour's own on every answer."""
+        self._headers = dict(headers)
         self._latency_s = latency_s
         self._request = request
         self._reader = reader
@@ -82,16 +86,15 @@ class Turn:
             behaviour = replace(behaviour, text=heard["text"], extra={**heard, **behaviour.extra})
         text = f"words of {request.sha256[:8]}" if behaviour.text is None else behaviour.text
         self._note("ok", 200, paid=True)
+        headers = {**self._headers, **behaviour.headers}
         if request.response_format == "text":
-            http.answer(
-                self._writer, 200, text.encode() + b"\n", "text/plain; charset=utf-8", behaviour.headers
-            )
+            http.answer(self._writer, 200, text.encode() + b"\n", "text/plain; charset=utf-8", headers)
         else:
             body = {**_answer(request, text), **behaviour.extra}
             if "word" not in request.fields.get("timestamp_granularities[]", []):
                 body.pop("words", None)
             raw = json.dumps(body).encode()
-            http.answer(self._writer, 200, raw, "application/json", behaviour.headers)
+            http.answer(self._writer, 200, raw, "application/json", headers)
         await self._writer.drain()
         return True
 
@@ -105,7 +108,8 @@ class Turn:
             "code": behaviour.code,
         }
         body = json.dumps({"error": error}).encode()
-        http.answer(self._writer, behaviour.status, body, "application/json", behaviour.headers)
+        headers = {**self._headers, **behaviour.headers}
+        http.answer(self._writer, behaviour.status, body, "application/json", headers)
         await self._writer.drain()
         return not behaviour.early
 
@@ -116,7 +120,7 @@ class Turn:
             behaviour.status,
             behaviour.body,
             behaviour.content_type,
-            behaviour.headers,
+            {**self._headers, **behaviour.headers},
             missing_bytes=behaviour.missing_bytes,
         )
         await self._writer.drain()

@@ -1,4 +1,4 @@
-"""One multipart upload as it streams in: fields, the file's hash and seconds. Keeps no whole file unless asked."""
+"""One multipart upload as it streams in: fields, the file's hash and seconds, and the file if asked."""
 
 from __future__ import annotations
 

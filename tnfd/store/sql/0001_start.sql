@@ -11,6 +11,7 @@ CREATE TABLE transcription (
     state          TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'done', 'partial')),
     owner_job      TEXT,                          -- the job that does, or did, the work
     engine         TEXT,                          -- JSON; fixed once a chunk was paid
+    engine_why     TEXT    NOT NULL DEFAULT '',   -- why it is not the first that was asked for
     encoding       TEXT,                          -- of the cuts below, as long as the server takes it
     max_s          REAL,                          -- the longest cut that the server took, where it refused longer ones
     media          TEXT,                          -- JSON
@@ -59,7 +60,8 @@ CREATE TABLE job (
     sha256         TEXT,
     settings       TEXT    NOT NULL,              -- JSON, frozen at claim
     profile        TEXT    NOT NULL,
-    engine         TEXT    NOT NULL,              -- name of the engine whose pauses concern this job
+    engine         TEXT    NOT NULL,              -- the engine of the settings' list whose turn it is (routes)
+    engine_why     TEXT    NOT NULL DEFAULT '',   -- why it is not the first of the list
     transcription  INTEGER REFERENCES transcription (id),
     state          TEXT    NOT NULL,
     state_since    REAL    NOT NULL,
@@ -172,8 +174,29 @@ CREATE TABLE engine (
     probes        INTEGER NOT NULL DEFAULT 0,
     blocked_until REAL NOT NULL DEFAULT 0,        -- the server asked for patience
     set_at        REAL NOT NULL DEFAULT 0,        -- when the two moments above were last set
-    streak        INTEGER NOT NULL DEFAULT 0      -- failures of the attempt in a row, over all files
+    streak        INTEGER NOT NULL DEFAULT 0,     -- failures of the attempt in a row, over all files
+    throttles     INTEGER NOT NULL DEFAULT 0,     -- refusals for its rate in a row
+    heard         INTEGER NOT NULL DEFAULT 0,     -- 1: some answer has come, so its limits are known if it has any
+    interval_s    REAL,                           -- the server's token bucket (rules.throttle); null: none stated
+    burst         REAL NOT NULL DEFAULT 1,
+    full_at       REAL NOT NULL DEFAULT 0,
+    learned_at    REAL NOT NULL DEFAULT 0,        -- the moment that the newest statement is about
+    paced_full_at REAL NOT NULL DEFAULT 0,        -- the same of requests_per_minute, or of a careful start
+    level         INTEGER,                        -- requests at once when it was last lowered; null: as configured
+    level_at      REAL NOT NULL DEFAULT 0
 ) STRICT;
+
+-- Files on which an engine fails, until it does them: is it the file, or is the engine down?
+CREATE TABLE stumble (
+    engine  TEXT NOT NULL,
+    job     TEXT NOT NULL,
+    strikes INTEGER NOT NULL,                     -- failures with another file's success before the next
+    passed  INTEGER NOT NULL,                     -- 1: another file has passed since the last failure
+    in_row  INTEGER NOT NULL,                     -- failures since any file has passed
+    forgivable INTEGER NOT NULL,                  -- those of them that count only if the engine is not down
+    since   REAL NOT NULL,                        -- the first of them
+    PRIMARY KEY (engine, job)
+) STRICT, WITHOUT ROWID;
 
 -- Pauses by command: of one engine, or of all ('').
 CREATE TABLE hold (engine TEXT PRIMARY KEY, at REAL NOT NULL) STRICT, WITHOUT ROWID;
@@ -188,6 +211,7 @@ CREATE TABLE reservation (
     day          TEXT NOT NULL,                   -- local calendar day
     audio_s      REAL NOT NULL,
     estimate_usd REAL NOT NULL,
+    most         INTEGER NOT NULL,                -- requests at once that were asked for
     probe        INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX reservation_engine ON reservation (engine);
