@@ -35,8 +35,8 @@ TEXTS = (
     "nothing else matters; if it is whole, listen. A clock that limps will tell you what is wrong with it, "
     "once you have learned to wait.",
     "Our train leaves Kristiansund on Thursday, unless the ferry is late again. We have tickets for the "
-    "whole family, a basket with bread and cheese, and three books that nobody has started. My sister wants to see "
-    "the mountains. I want to sleep.",
+    "whole family, a basket with bread and cheese, and three books that nobody has started. My sister "
+    "wants to see the mountains. I want to sleep.",
     "A garden needs less water than people think. It needs shade at noon, and it needs patience. Plant the "
     "beans in May. Leave the apples alone. By the end of September you will have more than your neighbours "
     "can eat, and that is the moment when they remember your birthday.",

@@ -3,6 +3,8 @@
 Synthetic speech knows when each word begins. Recordings of people (``--audio DIR``) are joined, with silences
 between; known is when each of them begins, and, for the estimate, what the aligner finds in each alone.
 
+A long recording (``--minutes``) is cut, timed and stitched, to see whether anything drifts.
+
 Run: ``python -m benchmarks.timing [--audio DIR]``. Exit 1 where a figure is not reached.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import array
 import asyncio
+import os
 import random
 import statistics
 import sys
@@ -20,11 +23,16 @@ from pathlib import Path
 
 from benchmarks import speech
 from benchmarks.speech import RATE_HZ, Spoken
+from tnfd.clock import SystemClock
 from tnfd.engines.ear import ChildEar
-from tnfd.model import ChunkResult, Word
+from tnfd.media import ChildMedia
+from tnfd.model import ChunkResult, Cut, Word
 from tnfd.pipeline.clockwork import timed
 from tnfd.ports.engine import EngineChunk
+from tnfd.ports.media import PrepareRequest
+from tnfd.rules.cuts import limits_for
 from tnfd.rules.hearing.phrases import hear
+from tnfd.rules.stitch import stitch
 
 _GOALS = {"aligned": (0.15, 0.5), "estimated": (0.8, 2.5)}  # median, 95th percentile; seconds
 
@@ -111,7 +119,56 @@ async def measure(ear: ChildEar, name: str, cuts: Sequence[Spoken], how: str, fo
     return good
 
 
-async def main(audio: Path | None) -> int:
+async def drift(ear: ChildEar, minutes: float, folder: Path) -> bool:
+    """A long recording, cut into pieces of at most 30 s by the media child, timed piece by piece, stitched."""
+    whole, texts, starts = array.array("h"), list[str](), list[float]()
+    spoken = [speech.spoken_by_flite(text) for text in speech.TEXTS]
+    chance = random.Random(7)
+    while len(whole) < minutes * 60 * RATE_HZ:
+        one = chance.choice(spoken)
+        whole += speech.noise(chance.uniform(0.5, 2.0), level=20, seed=len(starts))
+        starts += [len(whole) / RATE_HZ + second for second in one.starts_s]
+        texts += one.text.split()
+        whole += one.samples
+    path = folder / "long.wav"
+    speech.write_wav(path, whole)
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    cuts: list[Cut] = []
+    async with ChildMedia(clock=SystemClock()) as media:
+        fd = os.open(path, os.O_RDONLY)
+        limits = limits_for("opus", max_s=30.0, max_bytes=24_000_000, slots=5)
+        async with media.prepare(fd, PrepareRequest(scratch, "opus", 24_000_000, limits)) as events:
+            cuts += [event async for event in events if isinstance(event, Cut)]
+        os.close(fd)
+    results: dict[int, ChunkResult] = {}
+    for cut in cuts:
+        said = [
+            word
+            for word, start_s in zip(texts, starts, strict=True)
+            if cut.start_s <= start_s < cut.start_s + cut.duration_s
+        ]
+        chunk = EngineChunk(scratch / cut.file, "opus", cut.duration_s, cut.size_bytes)
+        result = ChunkResult(" ".join(said), languages=("en",))
+        if not cut.silent:
+            result = await timed(ear, chunk, result, hear(await ear.levels(chunk), cut.duration_s))
+        results[cut.index] = result
+    transcript = stitch(cuts, results, duration_s=len(whole) / RATE_HZ)
+    words = [word for segment in transcript.segments for word in segment.words or ()]
+    assert [word.text for word in words] == texts
+    late = [word.start_s - start_s for word, start_s in zip(words, starts, strict=True)]
+    tenth = len(late) // 10
+    moved = statistics.median(late[-tenth:]) - statistics.median(late[:tenth])
+    aligned = sum(result.timestamps == "aligned" for result in results.values())
+    errors = sorted(map(abs, late))
+    print(
+        f"{minutes:g} minutes in {len(cuts)} pieces, {aligned} aligned: median {statistics.median(errors):.3f} s, "
+        f"95 % within {errors[int(0.95 * len(errors))]:.3f} s of {len(words)} words; drift {moved:+.3f} s"
+    )
+    return abs(moved) < 0.01
+
+
+async def main(audio: Path | None, minutes: float) -> int:
     good = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -129,10 +186,13 @@ async def main(audio: Path | None) -> int:
                     good &= await measure(ear, title, cuts, how, folder)
                 if real:
                     good &= await measure(ear, "recordings of people", real[how], how, folder)
+            good &= await drift(ear, minutes, folder)
     return 0 if good else 1
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--audio", type=Path, help="a folder of recordings with manifest.json")
-    sys.exit(asyncio.run(main(parser.parse_args().audio)))
+    parser.add_argument("--minutes", type=float, default=60.0, help="of the long recording")
+    given = parser.parse_args()
+    sys.exit(asyncio.run(main(given.audio, given.minutes)))

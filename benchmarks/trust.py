@@ -2,8 +2,8 @@
 
 Recordings with long silences, noise, music and speech go through ``tnfd batch`` against a server that plays
 Whisper's failures: closing phrases in silence, loops, echoes of the prompt. Each invented passage that
-reaches an output must lie under one of its doubts; each true sentence must be there. Plain speech without failures
-shows how often tnfd doubts what it should not.
+reaches an output must lie under one of its doubts; each true sentence must be there. Plain speech without
+failures shows how often tnfd doubts what it should not.
 
 Run: ``python -m benchmarks.trust [--audio DIR] [--rounds N]``. Exit 1 where a figure is not reached.
 """

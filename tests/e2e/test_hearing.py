@@ -1,4 +1,4 @@
-"""What engines do not give, through the real program: times, speakers, and doubts about what was never said."""
+"""What engines do not give, through the real program: times, speakers, doubts about what was never said."""
 
 from __future__ import annotations
 

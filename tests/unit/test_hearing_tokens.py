@@ -11,7 +11,9 @@ from tnfd.rules.hearing.numbers import spoken_number
 from tnfd.rules.hearing.tokens import written
 
 PHONES = frozenset(
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+    """
+    AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH
+    """.split()
 )
 
 

@@ -23,7 +23,8 @@ BLOCK_SAMPLES = 9_600  # ten Opus frames of 60 ms
 def read_blocks(recording: Recording, channel: int | None = None) -> Iterator[bytes]:
     """Yield the whole recording as blocks (s16, mono, 16 kHz), holes filled with silence.
 
-    ``channel``: of this one alone; None: all mixed. A block holds at most BLOCK_SAMPLES samples; fewer only before a hole, a change of format, or the end.
+    ``channel``: of this one alone; None: all mixed. A block holds at most BLOCK_SAMPLES samples;
+    fewer only before a hole, a change of format, or the end.
 
     Raises:
         Fault: as ``Recording.frames``.

@@ -482,9 +482,7 @@ class Making:
             return await self._request(cut, shifted, voices, judged)
 
         stopping = self._draining != "no" or self._stopped is not None
-        heard = await self._rooms.hearing.heard(
-            chunk, result, sound, wishes, None if stopping else again
-        )
+        heard = await self._rooms.hearing.heard(chunk, result, sound, wishes, None if stopping else again)
         if heard != result:
             await self._rooms.store.save_heard(self._lease, cut.index, heard)
         return heard

@@ -306,7 +306,8 @@ class ApiServer:
 
     async def _receive(self, head: http.Head, reader: asyncio.StreamReader, request: Request) -> bool:
         try:
-            upload: Upload | None = Upload(head.headers.get("content-type", ""), keep=self._listens or self._keeps)
+            keep = self._listens or self._keeps
+            upload: Upload | None = Upload(head.headers.get("content-type", ""), keep=keep)
         except BadUpload:
             upload = None
         async for block in http.read_body(reader, head):

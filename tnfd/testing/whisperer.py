@@ -44,7 +44,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What was done to one upload: which part of the recording it is, what is true of the answer, what is not."""
+    """What was done to one upload: which part of the recording it is, what is true of the answer."""
 
     offset_s: float
     duration_s: float
@@ -61,7 +61,7 @@ class Scene:
         self._levels = levels(samples)
 
     def offset_of(self, samples: array[int]) -> float:
-        """Where an upload's sound lies; it may begin with a second of silence that is not in the recording."""
+        """Where an upload's sound lies; it may begin with a second of silence of its own."""
         own = levels(samples)
         best = (float("inf"), 0)
         for at in range(-8, max(1, len(self._levels) - len(own) + 9)):
