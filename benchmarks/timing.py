@@ -120,7 +120,7 @@ async def measure(ear: ChildEar, name: str, cuts: Sequence[Spoken], how: str, fo
 
 
 async def drift(ear: ChildEar, minutes: float, folder: Path) -> bool:
-    """A long recording, cut into pieces of at most 30 s by the media child, timed piece by piece, stitched."""
+    """A long recording, cut into pieces of at most 30 s by the media child, timed one by one, stitched."""
     whole, texts, starts = array.array("h"), list[str](), list[float]()
     spoken = [speech.spoken_by_flite(text) for text in speech.TEXTS]
     chance = random.Random(7)
@@ -162,10 +162,11 @@ async def drift(ear: ChildEar, minutes: float, folder: Path) -> bool:
     aligned = sum(result.timestamps == "aligned" for result in results.values())
     errors = sorted(map(abs, late))
     print(
-        f"{minutes:g} minutes in {len(cuts)} pieces, {aligned} aligned: median {statistics.median(errors):.3f} s, "
+        f"{minutes:g} minutes in {len(cuts)} pieces, {aligned} aligned: "
+        f"median {statistics.median(errors):.3f} s, "
         f"95 % within {errors[int(0.95 * len(errors))]:.3f} s of {len(words)} words; drift {moved:+.3f} s"
     )
-    return abs(moved) < 0.01
+    return abs(moved) <= 0.02  # two of the steps in which times are found
 
 
 async def main(audio: Path | None, minutes: float) -> int:

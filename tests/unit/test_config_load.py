@@ -537,7 +537,7 @@ def test_local_only_refuses_what_leads_elsewhere(problems: Problems, engine: str
     "engine",
     [
         'type = "openai"\nbase_url = "http://192.168.1.9:8000/v1"',
-        'type = "openai"\nbase_url = "http://whisper.example.org/v1"',  # where it leads is seen when it is used
+        'type = "openai"\nbase_url = "http://whisper.example.org/v1"',  # where it leads is seen in use
         'type = "whisper"',
         'type = "sphinx"',
     ],

@@ -10,11 +10,9 @@ from tnfd.rules.hearing.letters import phones_of
 from tnfd.rules.hearing.numbers import spoken_number
 from tnfd.rules.hearing.tokens import written
 
-PHONES = frozenset(
-    """
-    AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH
-    """.split()
-)
+_VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"
+_CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"
+PHONES = frozenset(f"{_VOWELS} {_CONSONANTS}".split())
 
 
 def said(text: str) -> str:

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from tnfd.rules.tongue import language_of, languages_of
 
 TEXTS = {
-    "en": "And so, my fellow Americans: ask not what your country can do for you, ask what you can do for it.",
+    "en": "And so, my fellow Americans: ask not what your country can do for you, ask what you can do.",
     "de": "Der Leuchtturm steht dort, wo der Fluss ins Meer geht, und niemand weiß, wie alt er ist.",
     "fr": "Le phare est dans la mer, et nous ne savons pas qui a fait les escaliers de pierre pour vous.",
     "es": "El faro está donde el río llega al mar, y nadie sabe por qué los vecinos no quieren más luz.",
     "it": "Il faro sta dove il fiume arriva al mare, e non è più come una volta, ma gli anni sono passati.",
-    "nl": "De vuurtoren staat waar de rivier in zee komt, en niemand weet hoe oud het gebouw is, maar ik wel.",
+    "nl": "De vuurtoren staat waar de rivier in zee komt, en niemand weet hoe oud het is, maar ik wel.",
     "pl": "Latarnia stoi tam, gdzie rzeka wpada do morza, i nikt nie wie, jak stara ona jest, ale to nic.",
     "ru": "Маяк стоит там, где река впадает в море, и никто не знает, сколько ему лет, но это не важно.",
     "uk": "Маяк стоїть там, де річка впадає в море, і ніхто не знає, скільки йому років, але це не важливо.",
-    "ja": "灯台は川が海に出会う場所に立っています。毎晩、灯台守は百十二段の階段を登り、ランプに火を灯します。",
+    "ja": "灯台は川が海に出会う場所に立っています。毎晩、灯台守は百十二段の階段を登ります。",
     "zh": "灯塔矗立在河流入海的地方。每天晚上，守塔人都要爬上一百一十二级台阶，点亮灯火，并把天气写进书里。",
     "ko": "등대는 강이 바다와 만나는 곳에 서 있다. 매일 저녁 등대지기는 백열두 계단을 올라 등불을 켠다.",
     "he": "המגדלור עומד במקום שבו הנהר פוגש את הים, ואף אחד לא יודע בן כמה הוא באמת, אבל זה לא משנה.",
