@@ -153,6 +153,16 @@ async def test_an_engine_without_speakers_is_told_on(site: Site, server: ApiServ
     assert status["error"]["code"] == "engine.no_speakers"
 
 
+async def test_a_local_engine_that_knows_no_speakers_says_so(site: Site) -> None:
+    site.configure(inbox={"speakers": "engine"}, engines={"sphinx": {"type": "sphinx"}})
+    talk = spoken(site)
+    assert (await batch(site, talk)).code == 1
+    status = site.status(talk)
+    assert status is not None
+    assert status["error"]["code"] == "engine.no_speakers"
+    assert "sphinx" in status["error"]["message"]
+
+
 async def test_an_answer_without_speakers_is_no_success(site: Site, server: ApiServer) -> None:
     site.configure(inbox={"speakers": "engine"}, engine={"model": "gpt-4o-transcribe-diarize"})
     server.always = Ok(text=TEXT, extra={"segments": [{"start": 0, "end": 3, "text": TEXT}]})
