@@ -127,6 +127,9 @@ _TABLE = (
          "Check that the file plays; convert it to mp3 or wav, then drop it again."),
     Code("engine.language", Fate.FILE, "The engine does not speak the language asked for.",
          "Name another engine or language for this inbox, then run: tnfd retry FILE"),
+    Code("engine.no_speakers", Fate.FILE, "The speakers that were asked for cannot be told apart.",
+         "Name an engine that can (model gpt-4o-transcribe-diarize), use speakers = \"channels\" for "
+         "recordings with a channel a speaker, or turn speakers off; then run: tnfd retry FILE"),
     Code("engine.adjusted", Fate.ADJUST, "The server refused an option; it is left out from now on.",
          "Nothing to do; tnfd asks again at once."),
     Code("engine.content_filter", Fate.FILE, "The server's content filter refused the recording.",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tnfd.config import Config, EngineConfig, InboxConfig, base_url_of, resolve_settings, secret_of
 from tnfd.config.subtree import Subtrees
+from tnfd.engines.ear import ChildEar
 from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
@@ -34,6 +35,7 @@ from tnfd.pipeline.fate import RetryPolicy
 from tnfd.pipeline.files import FileThreads
 from tnfd.pipeline.gate import Gate
 from tnfd.pipeline.handler import JobHandler
+from tnfd.pipeline.hearing import Hearing
 from tnfd.pipeline.room import Room
 from tnfd.pipeline.statusfiles import StatusKeeper
 from tnfd.pipeline.transcribe import Transcriber
@@ -214,6 +216,7 @@ async def open_house(
         rack = EngineRack(tuple(config.engines), _builder(config, environ, clock))
         await stack.enter_async_context(rack)
         media = await stack.enter_async_context(ChildMedia(clock=clock))
+        ear = await stack.enter_async_context(ChildEar())
         if warm:
             aside = await stack.enter_async_context(asyncio.TaskGroup())
             aside.create_task(_warm(media, [rack.configured[name] for name in warm]))
@@ -227,7 +230,7 @@ async def open_house(
         room = Room(daemon.workers)
         transcriber = Transcriber(
             store, gate, media, rack, files, scratch,
-            room=room, max_attempts=daemon.max_attempts, progress=progress,
+            room=room, max_attempts=daemon.max_attempts, progress=progress, hearing=Hearing(ear),
         )  # fmt: skip
         deliverer = Deliverer(store, outputs, files, progress)
         adopter = (

@@ -252,7 +252,7 @@ formats = [
   "txt",
   "foo",
 ]
-speakers = "engine"
+speakers = "engines"
 settle_s = 0.1
 name_format = "{{stm}}.{{ext}}"
 exclude = ["ok/**", "a["]
@@ -288,7 +288,6 @@ daily_usd = -1
     assert 'did you mean "queue_size"?' in words
     assert 'did you mean "openai"?' in words
     assert "it belongs to [daemon]" in words
-    assert 'not available yet in this version: "engine"' in words
 
 
 @pytest.mark.parametrize(
@@ -514,7 +513,6 @@ def test_a_given_name_is_kept_and_the_default_gives_way(load: Load, tmp_path: Pa
 
 
 NOT_BUILT = {
-    "inbox.speakers": 'speakers = "engine"',
     "retention.transcripts_days": "[retention]\ntranscripts_days = 3",
 }
 
@@ -539,7 +537,7 @@ def test_local_only_refuses_what_leads_elsewhere(problems: Problems, engine: str
     "engine",
     [
         'type = "openai"\nbase_url = "http://192.168.1.9:8000/v1"',
-        'type = "openai"\nbase_url = "http://whisper.example.org/v1"',  # seen when it is used
+        'type = "openai"\nbase_url = "http://whisper.example.org/v1"',  # where it leads is seen in use
         'type = "whisper"',
         'type = "sphinx"',
     ],

@@ -30,6 +30,7 @@ from tnfd.config.schema import (
     RetentionConfig,
 )
 from tnfd.errors import ConfigError, Problem
+from tnfd.rules.voices import MOST_VOICES
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 
@@ -94,6 +95,7 @@ def _build(
 ) -> Config:
     reading = Reading(document, environ, overrides)
     config = _read(reading, document, environ)
+    _check_speakers(reading, config, places=places)
     reading.report_findings(beyond(config, environ))
     if places:
         reading.report_findings(overlaps(config))
@@ -204,6 +206,22 @@ def _named(inboxes: Sequence[InboxConfig]) -> tuple[InboxConfig, ...]:
         taken.add(name)
         named.append(replace(inbox, name=name))
     return tuple(named)
+
+
+def _check_speakers(reading: Reading, config: Config, *, places: bool) -> None:
+    """Samples belong to names, and an engine takes four."""
+    for index, inbox in enumerate(config.inboxes):
+        given = reading.chosen.get(f"inbox[{index}].speaker_samples")
+        if given is None or not inbox.speaker_samples:
+            continue
+        names, samples = len(inbox.speaker_names), len(inbox.speaker_samples)
+        if names != samples:
+            reading.report(given, f"expected a sample for each of speaker_names: {names}, found {samples}")
+        elif samples > MOST_VOICES:
+            reading.report(given, f"engines take at most {MOST_VOICES} samples, found {samples}")
+        for sample in inbox.speaker_samples if places else ():
+            if not sample.is_file():
+                reading.report(given, f"there is no file {sample}")
 
 
 def _check_after(reading: Reading, config: Config) -> None:

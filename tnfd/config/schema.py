@@ -115,6 +115,10 @@ class InboxConfig:
     speakers: Literal["off", "engine", "channels"] = field(
         default="off", metadata=_is(kinds.one_of("off", "engine", "channels"))
     )
+    speaker_names: tuple[str, ...] = field(
+        default=(), metadata=_is(kinds.texts("names", forms.check_speaker, distinct=True))
+    )
+    speaker_samples: tuple[Path, ...] = field(default=(), metadata=_is(kinds.paths("files")))
     on_duplicate: Literal["write", "skip"] = field(
         default="write", metadata=_is(kinds.one_of("write", "skip"))
     )
@@ -257,7 +261,6 @@ def _other_than(default: object) -> Callable[[Any], str | None]:
 # Schema key -> what of a valid value is not built yet (None: nothing). A setting is refused rather than
 # ignored; whoever builds one deletes its row.
 NOT_YET: dict[str, Callable[[Any], str | None]] = {
-    "inbox.speakers": _other_than("off"),
     "retention.transcripts_days": _other_than(0),
 }
 

@@ -190,6 +190,10 @@ class WorkStore(Protocol):
         """Store an answer and what it cost; fixes the transcription's engine."""
         ...
 
+    async def save_heard(self, lease: Lease, index: int, result: ChunkResult) -> None:
+        """Store what listening added to an answer: its times, its doubts."""
+        ...
+
     async def job(self, job_id: str) -> Job | None:
         """One job, as it stands now."""
         ...

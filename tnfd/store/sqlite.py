@@ -313,6 +313,10 @@ class SqliteStore:
             )
         )
 
+    async def save_heard(self, lease: Lease, index: int, result: ChunkResult) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.save_heard(c, lease, index, result, self._now()))
+
     async def save_transcript(self, lease: Lease, transcript: Transcript) -> None:
         """See ``ports.store.WorkStore``."""
         await self._writer.run(lambda c: work.save_transcript(c, lease, transcript, self._now()))

@@ -243,6 +243,18 @@ def save_chunk(
     jobs.touch(connection, lease.job.id, now)
 
 
+def save_heard(
+    connection: sqlite3.Connection, lease: Lease, index: int, result: ChunkResult, now: float
+) -> None:
+    """Put a better known answer in the place of one that is stored."""
+    hold(connection, lease)
+    connection.execute(
+        "UPDATE chunk SET result = ? WHERE transcription = ? AND idx = ? AND result IS NOT NULL",
+        (records.dump(result), lease.transcription.id, index),
+    )
+    jobs.touch(connection, lease.job.id, now)
+
+
 def save_transcript(connection: sqlite3.Connection, lease: Lease, transcript: Transcript, now: float) -> None:
     """The text is whole: from here on nothing is ever paid for it again."""
     hold(connection, lease)
