@@ -14,11 +14,11 @@ READY  := $(VENV)/.ready
 LIGHT  := $(VENV)/.light
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test torture soak check demo cov bench docs pictures clean
+.PHONY: help venv test test-systemd torture soak check demo cov bench docs pictures clean clean-systemd
 
 help:  ## show this list
 	@echo "tnfd: targets (each sets up $(VENV) by itself)"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 venv: $(READY)  ## set up .venv with everything for development
 
@@ -38,6 +38,10 @@ torture: $(READY)  ## kill it 560 times, feed it thousands of broken files (10 m
 
 soak: $(READY)  ## an hour of files and faults; make soak ARGS='--minutes 3' for less
 	@$(PY) -m tests.e2e.soak $(ARGS)
+
+test-systemd: $(READY)  ## the service on a real systemd, 257 and 252 (needs root and Debian's packages)
+	@$(PY) -m tests.systemd.machine build
+	@TNFD_TEST_SYSTEMD=1 $(PY) -m pytest -q --tb=short -n 2 --dist loadscope tests/systemd $(ARGS)
 
 check: $(READY)  ## lint, format, types, and who may import whom
 	@$(PY) -m ruff check --quiet
@@ -67,14 +71,19 @@ bench: $(READY)  ## measure: the idle daemon, how busy it keeps an engine, batch
 	@$(PY) -m benchmarks.idle
 	@$(PY) -m benchmarks.throughput $(ARGS)
 	@$(PY) -m benchmarks.long
+	@$(PY) -m benchmarks.intake
 	@$(PY) benchmarks/startup.py
 	@$(PY) -m benchmarks.limits
 
 docs: $(READY)  ## write the documents that are made from the code
 	@$(PY) docs/make_errors.py
+	@$(PY) -m docs.make_units
 
 pictures: $(READY)  ## draw the pictures of the README from the real commands
 	@$(PY) docs/make_pictures.py
+
+clean-systemd:  ## remove what test-systemd has built below /var/tmp (or $$TNFD_SYSTEMD_HOME)
+	@$(PY) -m tests.systemd.machine clean
 
 clean:  ## remove .venv, caches and builds
 	@rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .hypothesis \

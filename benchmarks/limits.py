@@ -6,7 +6,8 @@ processes:
 
 - ``rate``: a limit of requests a minute, with 5, 10 and 20 workers; ``tnfd batch`` and a semaphore-and-gather
   script with three attempts and the SDK's own retries. ``refused``: refused requests take tokens as well.
-  ``burst``: the bucket holds a single token, so that what is not used at once is lost.
+  ``burst``: the bucket holds a single token, so that what is not used at once is lost (to look at: no figure
+  is to be reached).
 - faults, ``tnfd batch`` alone: ``500`` (each tenth), ``outage`` of 20 s (the server's process is gone),
   ``resets`` in mid-upload, ``lost`` answers after they were paid, ``hangs``, ``malformed`` JSON, an ``html``
   page on 200, ``poison``: one file on which the server always fails.
@@ -251,7 +252,7 @@ class Bench:
             for program in ("script", "tnfd"):
                 one = self.run(scenario, program, count, order=order)
                 one.ideal_s = ideal_s
-                if program == "tnfd":
+                if program == "tnfd" and limit.get("burst") != 1:
                     one.good = (
                         not one.lost
                         and one.refused <= MOST_REFUSED

@@ -1,4 +1,7 @@
-"""How long the short commands take, from a process's start to its exit, beside a Python that does nothing.
+"""How long the short commands take, beside a Python that does nothing; how soon the daemon is up, and gone.
+
+The daemon has 10 inboxes and 1,000 files that it knows; "ready" is the READY=1 that a service manager waits
+for.
 
 python benchmarks/startup.py [--runs 21] [--json FILE]
 """
@@ -8,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -15,7 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-TARGETS_S = {"--help": 0.15, "--version": 0.15, "status": 0.30}
+TARGETS_S = {"--help": 0.15, "--version": 0.15, "status": 0.30, "run to READY": 1.2, "idle to stopped": 1.0}
+_INBOXES, _FILES = 10, 100  # files in each
 _CONFIG = """
 [daemon]
 state_dir = "{folder}/state"
@@ -61,8 +67,56 @@ def main() -> None:
                 spent = took_s(command, environ)
                 if run:  # the first run fills the caches
                     times[name].append(spent)
+    times |= daemon_times(min(7, given.runs))
     medians = {name: statistics.median(spent) for name, spent in times.items()}
     report(medians, given.json)
+
+
+def daemon_times(runs: int) -> dict[str, list[float]]:
+    """Seconds from the daemon's start to READY=1, and from SIGTERM to its end while idle."""
+    ready_s: list[float] = []
+    stop_s: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="tnfd-bench-") as name:
+        folder = Path(name)
+        config = folder / "config.toml"
+        text = _CONFIG.partition("[[inbox]]")[0].format(folder=folder)
+        for number in range(_INBOXES):
+            inbox = folder / f"inbox-{number}"
+            inbox.mkdir()
+            text += f'[[inbox]]\npath = "{inbox}"\nexisting = "skip"\n'
+            for file in range(_FILES):
+                (inbox / f"talk-{file:03}.mp3").write_bytes(b"known since the first start")
+        config.write_text(text + _CONFIG[_CONFIG.index("[engines.local]") :])
+        for run in range(runs + 1):
+            ready, stopped = one_life(config, folder / "notify")
+            if run:  # the first start makes the database, and gets to know the files
+                ready_s.append(ready)
+                stop_s.append(stopped)
+    return {"run to READY": ready_s, "idle to stopped": stop_s}
+
+
+def one_life(config: Path, address: Path) -> tuple[float, float]:
+    """Start the daemon, wait until it is ready and idle, stop it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        address.unlink(missing_ok=True)
+        listener.bind(str(address))
+        listener.settimeout(30)
+        began = time.perf_counter()
+        with subprocess.Popen(
+            [sys.executable, "-m", "tnfd", "run", "--config", str(config)],
+            env={**os.environ, "NOTIFY_SOCKET": str(address)},
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            while b"READY=1" not in listener.recv(4096).split(b"\n"):
+                pass
+            ready = time.perf_counter() - began
+            time.sleep(1.0)  # the first scan
+            began = time.perf_counter()
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(30)
+            stopped = time.perf_counter() - began
+            assert code == 0, f"the daemon ended with {code}"
+    return ready, stopped
 
 
 def report(medians: dict[str, float], file: Path | None) -> None:

@@ -35,8 +35,8 @@ class MemoryClaims:
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(fact)
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
-        return dict(self.entries)
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
+        return [one for one in sorted(self.entries.items()) if one[0] > after][:limit]
 
     async def first_start(self, root: bytes) -> bool:
         return not self.started

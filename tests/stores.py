@@ -204,3 +204,14 @@ async def refused(store: AnyStore, wish: Ask) -> Refused:
     answer = await store.reserve(wish)
     assert isinstance(answer, Refused), answer
     return answer
+
+
+async def known(store: IntakeStore, root: bytes, at_once: int = 2) -> dict[bytes, StatKey]:
+    """All sights below a root, asked for as intake asks."""
+    found: dict[bytes, StatKey] = {}
+    last: bytes | None = b""
+    while last is not None:
+        some = await store.known(root, last, at_once)
+        found |= dict(some)
+        last = some[-1][0] if len(some) == at_once else None
+    return found

@@ -18,6 +18,7 @@ Foreign exceptions are translated into these at the edge of the adapter that met
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -126,6 +127,9 @@ _TABLE = (
          "Check that the file plays; convert it to mp3 or wav, then drop it again."),
     Code("engine.language", Fate.FILE, "The engine does not speak the language asked for.",
          "Name another engine or language for this inbox, then run: tnfd retry FILE"),
+    Code("engine.no_speakers", Fate.FILE, "The speakers that were asked for cannot be told apart.",
+         "Name an engine that can (model gpt-4o-transcribe-diarize), use speakers = \"channels\" for "
+         "recordings with a channel a speaker, or turn speakers off; then run: tnfd retry FILE"),
     Code("engine.adjusted", Fate.ADJUST, "The server refused an option; it is left out from now on.",
          "Nothing to do; tnfd asks again at once."),
     Code("engine.content_filter", Fate.FILE, "The server's content filter refused the recording.",
@@ -233,7 +237,7 @@ class Problem:
 class ConfigError(TnfdError):
     """The configuration has mistakes: all of them, at once."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in problems))
 

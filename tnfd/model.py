@@ -111,6 +111,8 @@ class JobSettings:
     prompt: str = ""
     keywords: tuple[str, ...] = ()
     speakers: Literal["off", "engine", "channels"] = "off"
+    speaker_names: tuple[str, ...] = ()
+    speaker_samples: tuple[str, ...] = ()  # files with the voices of the names, absolute
     on_duplicate: Literal["write", "skip"] = "write"
     after: Literal["keep", "move", "delete"] = "keep"
     done_dir: str = "done"
@@ -140,6 +142,7 @@ class MediaInfo:
     audio_streams: int
     recorded_at: str | None = None
     decoded_s: float | None = None
+    channels: int = 1  # that are transcribed one by one; 1: all of them together
 
     def evolve(self, **changes: Any) -> MediaInfo:
         """Return a copy with changes."""
@@ -195,6 +198,15 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """A stretch of text that may not have been spoken; seconds, relative to the cut or the recording."""
+
+    flag: str  # one of rules.quality.DOUBTS
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkResult:
     """What an engine answered for one cut."""
 
@@ -205,6 +217,7 @@ class ChunkResult:
     cost_usd: float | None = None  # where the server's usage says it; else None: duration x price
     audio_s: float | None = None  # the seconds that the server says it counted
     flags: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +240,7 @@ class Transcript:
     timestamps: Timestamps = "none"
     flags: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +323,7 @@ class Job:
     timestamps: Timestamps | None = None
     languages: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     flags: tuple[str, ...] = ()
     duplicate_of: tuple[str, bytes] | None = None  # job id, absolute path
     usage: Usage = field(default_factory=Usage)

@@ -96,6 +96,14 @@ class Root:
             return False
         return (st.st_dev, st.st_ino) == self.identity()
 
+    def is_permitted(self) -> bool:
+        """Whether this user may still list the folder and open what is in it."""
+        effective = os.access in os.supports_effective_ids
+        try:
+            return os.access(b".", os.R_OK | os.X_OK, dir_fd=self._fd, effective_ids=effective)
+        except OSError:
+            return False
+
     @contextlib.contextmanager
     def directory(self, rel: bytes, *, create: bool = False) -> Iterator[int]:
         """Give a handle of the folder ``rel`` (b"" is the root); closed on leaving.
@@ -163,6 +171,16 @@ class Root:
             if error.errno in _GONE or error.errno in _NOT_REGULAR:
                 return None
             raise
+
+    def attributes(self, rel: bytes, name: str) -> bytes | None:
+        """An extended attribute of a file, read without opening it; None: there is none, or no way to it."""
+        folder, _, base = rel.rpartition(b"/")
+        try:
+            with self.directory(folder) as parent:
+                path = b"/proc/self/fd/%d/%s" % (parent, base)
+                return os.getxattr(path, name, follow_symlinks=False)
+        except (OSError, AttributeError):  # not everywhere are there extended attributes
+            return None
 
     def has_left(self, rel: bytes, was: StatKey) -> bool:
         """Whether a file that is not there was removed; False: its file system may be what is missing.

@@ -47,6 +47,8 @@ class Supervisor:
         self._closing = False
         self._ending: set[str] = set()  # what end() was called for
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ended: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
+        self._alive = 0
 
     def drain(self) -> None:
         """From now on a service may return."""
@@ -65,20 +67,28 @@ class Supervisor:
         if (task := self._tasks.get(name)) is not None:
             await asyncio.wait({task})
 
+    def add(self, *services: Service) -> None:
+        """Run these from now on. Of one name only one may run: the former one has ended."""
+        for service in services:
+            self._ending.discard(service.name)
+            task = asyncio.create_task(self._keep(service), name=service.name)
+            self._tasks[service.name] = task
+            self._alive += 1
+            task.add_done_callback(self._ended.put_nowait)
+
     async def run(self, services: Iterable[Service]) -> None:
-        """Run all services; return when each has ended after ``drain``.
+        """Run all services, and those that are added; return when each has ended after ``drain`` or ``end``.
 
         Raises:
             TooManyCrashes: more than 5 crashes within 60 s, or a service that must not be restarted crashed.
             StoreUnusable: the database is gone; restarting a part cannot mend that.
         """
-        for service in services:
-            self._tasks[service.name] = asyncio.create_task(self._keep(service), name=service.name)
+        self.add(*services)
         try:
-            pending = set(self._tasks.values())
-            while pending:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
-                for task in done:
+            while self._alive:
+                task = await self._ended.get()
+                self._alive -= 1
+                if not (task.cancelled() and task.get_name() in self._ending):  # ended before it had begun
                     task.result()
         finally:
             self._closing = True

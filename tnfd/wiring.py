@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tnfd.config import Config, EngineConfig, InboxConfig, base_url_of, resolve_settings, secret_of
+from tnfd.config.subtree import Subtrees
+from tnfd.engines.ear import ChildEar
 from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.rack import EngineRack
 from tnfd.engines.sphinx import SphinxEngine
@@ -22,6 +24,7 @@ from tnfd.errors import ConfigError, Fault, StoreUnusable
 from tnfd.intake.claims import StoreClaims
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.options import IntakeOptions
+from tnfd.intake.roots import Roots
 from tnfd.libraries import install_command, is_installed, library_of
 from tnfd.media import ChildMedia
 from tnfd.outputs.local import LocalOutputs
@@ -33,6 +36,8 @@ from tnfd.pipeline.fate import RetryPolicy
 from tnfd.pipeline.files import FileThreads
 from tnfd.pipeline.gate import Gate
 from tnfd.pipeline.handler import JobHandler
+from tnfd.pipeline.hearing import Hearing
+from tnfd.pipeline.room import Room
 from tnfd.pipeline.statusfiles import StatusKeeper
 from tnfd.pipeline.transcribe import Transcriber
 from tnfd.ports.batch import Former
@@ -64,6 +69,9 @@ class House:
     scratch: Path
     mover: Mover
     existing: ExistingTranscripts
+    rack: EngineRack
+    gate: Gate
+    room: Room
 
 
 def scope_of(inbox: InboxConfig) -> str:
@@ -155,12 +163,20 @@ def models_dir(config: Config) -> Path:
     return config.daemon.state_dir / "models"
 
 
-def _rack(config: Config, environ: Mapping[str, str], clock: Clock) -> EngineRack:
+def _builder(config: Config, environ: Mapping[str, str], clock: Clock) -> Callable[[str, str | None], Engine]:
     def build(name: str, model: str | None) -> Engine:
         engine = config.engines[name]
         return build_engine(replace(engine, model=model or engine.model), config, environ, clock)
 
-    return EngineRack(tuple(config.engines), build)
+    return build
+
+
+def _budget(config: Config) -> Budget:
+    return Budget(config.budget.daily_usd, config.budget.monthly_usd)
+
+
+def _policy(config: Config) -> RetryPolicy:
+    return RetryPolicy(config.daemon.max_attempts, *config.daemon.backoff_s)
 
 
 @contextlib.asynccontextmanager
@@ -170,10 +186,11 @@ async def open_store(config: Config, clock: Clock, *, kind: str) -> AsyncIterato
     Raises:
         StoreUnusable: see ``SqliteStore``.
     """
-    budget = Budget(config.budget.daily_usd, config.budget.monthly_usd)
     owner = f"{kind}-{os.getpid()}-{secrets.token_hex(4)}"
     state_dir = prepare_state_dir(config)
-    async with SqliteStore(state_dir, clock, owner=owner, pid=os.getpid(), kind=kind, budget=budget) as store:
+    async with SqliteStore(
+        state_dir, clock, owner=owner, pid=os.getpid(), kind=kind, budget=_budget(config)
+    ) as store:
         yield store
 
 
@@ -207,8 +224,10 @@ async def open_house(
     """
     daemon = config.daemon
     async with contextlib.AsyncExitStack() as stack:
-        rack = await stack.enter_async_context(_rack(config, environ, clock))
+        rack = EngineRack(tuple(config.engines), _builder(config, environ, clock))
+        await stack.enter_async_context(rack)
         media = await stack.enter_async_context(ChildMedia(clock=clock))
+        ear = await stack.enter_async_context(ChildEar())
         if warm:
             aside = await stack.enter_async_context(asyncio.TaskGroup())
             aside.create_task(_warm(media, [rack.configured[name] for name in warm]))
@@ -219,14 +238,16 @@ async def open_house(
         stack.push_async_callback(files.close)
         outputs = LocalOutputs(clock)
         gate = Gate(store, clock, progress)
+        room = Room(daemon.workers)
         transcriber = Transcriber(
             store, gate, media, rack, files, scratch,
-            workers=daemon.workers, max_attempts=daemon.max_attempts, progress=progress,
+            room=room, max_attempts=daemon.max_attempts, progress=progress, hearing=Hearing(ear),
         )  # fmt: skip
-        policy = RetryPolicy(daemon.max_attempts, *daemon.backoff_s)
         deliverer = Deliverer(store, outputs, files, progress)
-        adopter = Adopter(store, outputs, files, deliverer) if adopt else None
-        handler = JobHandler(transcriber, deliverer, clock, policy, adopter=adopter)
+        adopter = (
+            Adopter(store, outputs, files, deliverer, clock, instance=socket.gethostname()) if adopt else None
+        )
+        handler = JobHandler(transcriber, deliverer, clock, _policy(config), adopter=adopter)
         # Of their own: a large file on its way to another disk takes its time.
         movers = FileThreads(clock, patience_s=None)
         stack.push_async_callback(movers.close)
@@ -234,8 +255,29 @@ async def open_house(
         keeper = StatusKeeper(store, outputs, files, clock, instance=socket.gethostname(), busy=mover.in_work)
         engines, existing = rack.configured, ExistingTranscripts(store, outputs, files)
         yield House(
-            config, clock, store, engines, media, transcriber, handler, keeper, scratch, mover, existing
-        )
+            config, clock, store, engines, media, transcriber, handler, keeper, scratch, mover, existing,
+            rack, gate, room,
+        )  # fmt: skip
+
+
+async def renew_house(
+    house: House, config: Config, environ: Mapping[str, str], engines: Collection[str]
+) -> tuple[House, list[Engine]]:
+    """Fit the rooms to another configuration, while they work; return the house with it.
+
+    ``engines``: the names of those that are set otherwise, new or gone. The engines that are returned beside
+    are no longer asked for; ``house.rack.close`` them when the work that holds them has ended. Inboxes, queue
+    and log belong to whoever runs them.
+    """
+    build = _builder(config, environ, house.clock)
+    gone = await house.rack.renew(tuple(config.engines), build, engines)
+    for name in engines:
+        house.gate.forget(name)
+    house.room.resize(config.daemon.workers)
+    house.handler.policy = _policy(config)
+    house.transcriber.max_attempts = config.daemon.max_attempts
+    house.store.budget = _budget(config)
+    return replace(house, config=config), gone
 
 
 def build_queue(
@@ -245,16 +287,21 @@ def build_queue(
 
     What is prepared ahead keeps the engine's slots busy while a finished file is being written.
     """
-    workers = house.config.daemon.workers
     return EmbeddedQueue(
         house.store,
         house.clock,
         scopes=scopes,
-        concurrency=workers + max(_MIN_AHEAD, workers // 4, ahead),
-        size=house.config.daemon.queue_slots,
         express=_EXPRESS,
         on_finished=on_finished,
+        **queue_width(house.config, ahead),
     )
+
+
+def queue_width(config: Config, ahead: int = 0) -> dict[str, int]:
+    """How many jobs the queue works on at once, and how many ids it holds."""
+    workers = config.daemon.workers
+    concurrency = workers + max(_MIN_AHEAD, workers // 4, ahead)
+    return {"concurrency": concurrency, "size": config.daemon.queue_slots}
 
 
 def read_formers(config: Config, folders: Sequence[bytes]) -> dict[bytes, list[Former]]:
@@ -284,11 +331,14 @@ def read_redo(config: Config, fingerprint: str) -> float | None:
         return batch.redo_begun(connection, fingerprint)
 
 
-def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None]) -> InboxIntake:
-    """The watcher of one inbox; ``on_claimed`` hears of each commit."""
+def build_intake(
+    house: House, inbox: InboxConfig, on_claimed: Callable[[], None], roots: Roots | None = None
+) -> InboxIntake:
+    """The watcher of one inbox; ``on_claimed`` hears of each commit. ``roots``: shared by all inboxes."""
     settings = resolve_settings(house.config, inbox)
     root = os.fsencode(inbox.path)
-    skip = (settings.done_dir, settings.failed_dir) if settings.after == "move" else ()
+    skip = [settings.done_dir, settings.failed_dir] if settings.after == "move" else []
+    skip += [os.fsdecode(below) for below in inboxes_inside(house.config, inbox)]
     options = IntakeOptions(
         recursive=inbox.recursive,
         include=inbox.include,
@@ -300,4 +350,13 @@ def build_intake(house: House, inbox: InboxConfig, on_claimed: Callable[[], None
     )
     existing = house.existing.of if inbox.skip_existing_outputs else None
     claims = StoreClaims(house.store, root, on_claimed, existing)
-    return InboxIntake(Origin(scope_of(inbox), inbox.name, settings), root, options, claims, house.clock)
+    origin = Origin(scope_of(inbox), inbox.name, settings)
+    return InboxIntake(origin, root, options, claims, house.clock, roots, Subtrees(inbox.path, settings))
+
+
+def inboxes_inside(config: Config, inbox: InboxConfig) -> list[bytes]:
+    """The folders of other inboxes that lie in this one, relative to it: what is in them is theirs alone."""
+    root = os.path.realpath(os.fsencode(inbox.path))
+    others = (os.path.realpath(os.fsencode(other.path)) for other in config.inboxes if other is not inbox)
+    base = root.rstrip(b"/") + b"/"
+    return [other[len(base) :] for other in others if other.startswith(base)]

@@ -17,6 +17,7 @@ from tests.stores import (
     Stores,
     begin,
     claim,
+    known,
     origin,
     skipped,
     stat,
@@ -147,7 +148,7 @@ async def test_what_was_moved_lies_elsewhere_and_its_old_path_is_free(
     assert moved.source.path == b"/in/talk.mp3"
     assert moved.present.path == b"/in/done/talk.mp3"
     assert moved.present.stat == MOVED
-    assert await store.known(ROOT) == {b"done/talk.mp3": MOVED}
+    assert await known(store, ROOT) == {b"done/talk.mp3": MOVED}
     await store.after.arrived(job.id, "txt", None)
     await store.after.over(job.id, "moved", "there", shown=True)
     assert await due(store) == []
@@ -172,7 +173,7 @@ async def test_what_was_deleted_leaves_its_path_free(stores: Stores, store: AnyS
     gone = await the_job(store, job.id)
     assert gone.moved_to is None
     assert gone.state is JobState.DONE
-    assert await store.known(ROOT) == {}
+    assert await known(store, ROOT) == {}
     assert await store.status_due(SCOPES, limit=9) == []
     assert await claim(stores, store) != job.id
 

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.whisper_model import build_model
 from tnfd.engines.openai import OpenAIEngine
 from tnfd.engines.sphinx import SphinxEngine
+from tnfd.engines.whisper import WhisperEngine, WhisperOptions
 from tnfd.errors import Fault
 from tnfd.ports.engine import Engine, EngineChunk, Hints
 from tnfd.testing.api_server import ApiServer
@@ -89,9 +91,36 @@ async def sphinx_bench(folder: Path) -> AsyncIterator[Bench]:
         os.close(writer)
 
 
+@asynccontextmanager
+async def whisper_bench(folder: Path) -> AsyncIterator[Bench]:
+    if find_spec("faster_whisper") is None:
+        pytest.skip("faster-whisper is not installed")
+    with wave.open(str(SPOKEN)) as spoken:
+        chunk = pcm_chunk(folder / "cut.pcm", spoken.readframes(spoken.getnframes()))
+    model = await asyncio.to_thread(build_model, folder / "model")
+    engine = WhisperEngine("local", str(model), WhisperOptions(folder, {}, device="cpu"))
+    pipe = folder / "pipe.pcm"
+    os.mkfifo(pipe)
+    writers: list[int] = []
+
+    async def hangs() -> None:
+        writers.append(await asyncio.to_thread(os.open, pipe, os.O_WRONLY))
+
+    yield Bench(
+        engine,
+        chunk,
+        lambda: engine.child_pid is not None,
+        lambda: EngineChunk(pipe, "pcm", 3.0, 96_000),
+        hangs,
+    )
+    for writer in writers:
+        os.close(writer)
+
+
 ENGINES: dict[str, Callable[[Path], AbstractAsyncContextManager[Bench]]] = {
     "openai": openai_bench,
     "sphinx": sphinx_bench,
+    "whisper": whisper_bench,
 }
 
 
@@ -107,10 +136,9 @@ async def test_entering_loads_nothing(bench: Bench) -> None:
 
 
 def test_importing_engines_is_light() -> None:
-    heavy = "{'openai', 'httpx2', 'pydantic', 'pocketsphinx', 'numpy', 'av'}"
-    script = (
-        f"import sys, tnfd.engines.openai, tnfd.engines.sphinx; sys.exit(str({heavy} & set(sys.modules)))"
-    )
+    heavy = "{'openai', 'httpx2', 'pydantic', 'pocketsphinx', 'numpy', 'av', 'faster_whisper', 'ctranslate2'}"
+    engines = "tnfd.engines.openai, tnfd.engines.sphinx, tnfd.engines.whisper"
+    script = f"import sys, {engines}; sys.exit(str({heavy} & set(sys.modules)))"
     root = Path(__file__).parent.parent.parent
     run = subprocess.run(
         [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False

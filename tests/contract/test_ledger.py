@@ -212,10 +212,10 @@ async def test_server_without_a_limit_any_more_is_not_held_to_its_former_one(
 
 
 async def test_refusal_counts_once_though_it_stays_the_newest_answer(stores: Stores, store: AnyStore) -> None:
-    refusal = stated(stores, 50.0, refused=True)
+    refusal = stated(stores, 59.5, refused=True)
     await learn(store, refusal, Fault("engine.rate_limited", retry_after_s=0.1))
-    await stores.clock.advance(1)
-    several = [await granted(store, ask(most=99)) for _ in range(11)]
+    await stores.clock.advance(3)
+    several = [await granted(store, ask(most=99)) for _ in range(3)]
     assert (await refused(store, ask(most=99))).why is Refusal.PACED
     await store.close(several[-1].reservation, cost_usd=0, fault=STUMBLE, stated=refusal)
     assert (await refused(store, ask(most=99))).why is Refusal.PACED

@@ -366,7 +366,7 @@ async def test_draining_ends_what_is_in_progress_and_begins_nothing(bench: Bench
     queue, task = bench.start(concurrency=2, size=2)
     await bench.until(lambda: bench.at_work == 2)
     # The queue in memory is full as well.
-    await turns_until(lambda: queue.wake() or queue._ids.full())  # type: ignore[func-returns-value]
+    await turns_until(lambda: queue.wake() or queue._ids.qsize() == 2)  # type: ignore[func-returns-value]
     queue.drain()
     held.go.set()
     async with asyncio.timeout(20):

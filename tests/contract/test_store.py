@@ -28,6 +28,7 @@ from tests.stores import (
     claim,
     found,
     granted,
+    known,
     origin,
     ready,
     ref,
@@ -93,8 +94,8 @@ async def test_claim_makes_a_queued_job_and_remembers_the_file(stores: Stores, s
     assert job.source == ref()
     assert job.settings == origin().settings
     assert (job.seen_at, job.settled_at) == (stores.now - timedelta(seconds=6), stores.now)
-    assert await store.known(ROOT) == {b"talk.mp3": stat()}
-    assert await store.known(b"/elsewhere") == {}
+    assert await known(store, ROOT) == {b"talk.mp3": stat()}
+    assert await known(store, b"/elsewhere") == {}
     assert [entry.event for entry in await store.history(one.job)] == ["seen", "queued"]
 
 
@@ -115,7 +116,7 @@ async def test_touched_file_keeps_its_job_and_is_known_as_it_is_now(stores: Stor
     (again,) = await store.claim(origin(), [found("talk.mp3", "a", stores.now, mtime_ns=99, ino=7)])
     assert (again.job, again.new) == (job, False)
     assert (await the_job(store, job)).source.stat == stat(mtime_ns=99, ino=7)
-    assert await store.known(ROOT) == {b"talk.mp3": stat(mtime_ns=99, ino=7)}
+    assert await known(store, ROOT) == {b"talk.mp3": stat(mtime_ns=99, ino=7)}
 
 
 async def test_new_content_at_the_same_path_is_a_new_job(stores: Stores, store: AnyStore) -> None:
@@ -165,7 +166,7 @@ async def test_stat_comes_back_exactly(stores: Stores, store: AnyStore, numbers:
     (one,) = await store.claim(origin(), [found("a.mp3", "a", stores.now, **numbers)])
     await store.skip(ROOT, [ref("b.mp3", **numbers)])
     assert (await begin(store, one.job)).job.source.stat == stat(**numbers)
-    assert await store.known(ROOT) == {b"a.mp3": stat(**numbers), b"b.mp3": stat(**numbers)}
+    assert await known(store, ROOT) == {b"a.mp3": stat(**numbers), b"b.mp3": stat(**numbers)}
 
 
 async def test_names_and_settings_need_not_be_text(stores: Stores, store: AnyStore) -> None:
@@ -199,7 +200,7 @@ async def test_settling_file_is_one_job_until_it_is_claimed(stores: Stores, stor
     assert (await the_job(store, job)).state is JobState.SETTLING
     assert (await the_job(store, job)).source.stat.size_bytes == 20
     assert list(await store.unsettled(ROOT)) == [b"talk.mp3"]
-    assert await store.known(ROOT) == {}
+    assert await known(store, ROOT) == {}
     assert await claim(stores, store) == job
     assert (await the_job(store, job)).state is JobState.QUEUED
     assert (await the_job(store, job)).source.stat == stat()
@@ -240,7 +241,7 @@ async def test_refused_file_fails_once(stores: Stores, store: AnyStore) -> None:
     again = await store.refuse(origin(), ref(size_bytes=0, mtime_ns=9), stores.now, Fault("media.empty"))
     assert first.new
     assert (again.job, again.new) == (first.job, False)
-    assert await store.known(ROOT) == {b"talk.mp3": stat(size_bytes=0, mtime_ns=9)}
+    assert await known(store, ROOT) == {b"talk.mp3": stat(size_bytes=0, mtime_ns=9)}
     job = await the_job(store, first.job)
     assert job.state is JobState.FAILED
     assert job.error is not None
@@ -255,7 +256,7 @@ async def test_skipping_ends_the_first_start(stores: Stores, store: AnyStore) ->
     await store.skip(ROOT, [ref("old.mp3")])
     assert not await store.first_start(ROOT)
     assert await store.first_start(b"/other")
-    assert await store.known(ROOT) == {b"old.mp3": stat()}
+    assert await known(store, ROOT) == {b"old.mp3": stat()}
     assert await store.counts() == {}
 
 
@@ -441,7 +442,7 @@ async def test_changed_file_is_looked_at_anew(stores: Stores, store: AnyStore) -
     await store.finish(await begin(store, job_id), RETRY)
     await stores.clock.advance(31)
     await store.finish(await begin(store, job_id), LookAgain())
-    assert await store.known(ROOT) == {}
+    assert await known(store, ROOT) == {}
     assert list(await store.unsettled(ROOT)) == [b"talk.mp3"]
     assert await claim(stores, store, content="b") == job_id
     job = await the_job(store, job_id)
@@ -456,7 +457,7 @@ async def test_changed_file_is_looked_at_anew(stores: Stores, store: AnyStore) -
 async def test_vanished_file_is_forgotten(stores: Stores, store: AnyStore) -> None:
     job_id = await claim(stores, store)
     await store.finish(await begin(store, job_id), Vanished())
-    assert await store.known(ROOT) == {}
+    assert await known(store, ROOT) == {}
     assert await ready(store) == []
 
 
@@ -614,10 +615,10 @@ async def test_queue_that_starts_anew_gets_back_what_its_process_held(stores: St
 async def test_everything_is_there_after_a_restart(stores: Stores) -> None:
     first = await stores.open("daemon-1")
     job_id = await _done(stores, first)
-    before = await the_job(first, job_id), await first.history(job_id), await first.known(ROOT)
+    before = await the_job(first, job_id), await first.history(job_id), await known(first, ROOT)
     await stores.close(first)
     store = await stores.open("daemon-2")
-    assert (await the_job(store, job_id), await store.history(job_id), await store.known(ROOT)) == before
+    assert (await the_job(store, job_id), await store.history(job_id), await known(store, ROOT)) == before
 
 
 # -- retry by hand -------------------------------------------------------------------------------------
@@ -652,7 +653,7 @@ async def test_retry_leaves_alone_what_is_well(stores: Stores, store: AnyStore) 
 async def test_retry_of_a_refused_file_lets_intake_look_again(stores: Stores, store: AnyStore) -> None:
     refused = (await store.refuse(origin(), ref(), stores.now, Fault("source.unreadable"))).job
     assert await store.retry([refused]) == [refused]
-    assert await store.known(ROOT) == {}
+    assert await known(store, ROOT) == {}
     assert list(await store.unsettled(ROOT)) == [b"talk.mp3"]
     assert (await the_job(store, refused)).error is None
     assert await claim(stores, store) == refused

@@ -41,6 +41,9 @@ async def run_once(site: Site, *sources: Path) -> list[str]:
     async with site.daemon() as daemon:
         await daemon.until(lambda: len(daemon.named("job.finished")) + len(daemon.named("job.duplicate"))
                            == len(sources))  # fmt: skip
+        # What lies there may still be what an earlier daemon wrote.
+        fresh = {event["job"] for event in daemon.events if "job" in event}
+        await daemon.until(lambda: all((site.status(one) or {}).get("job") in fresh for one in sources))
         states = await daemon.final(site, *sources)
         assert await daemon.stop() == 0
     return states

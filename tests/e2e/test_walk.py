@@ -175,8 +175,8 @@ async def test_a_foreign_file_with_the_name_is_left_alone(site: Site, server: Ap
     async with site.daemon() as daemon:
         site.drop("talk.wav")
         second = site.inbox / "talk.wav (2).status.json"
-        status = await daemon.until(lambda: read_status(second))
         await daemon.until(lambda: (read_status(second) or {}).get("state") == "done")
+        status = read_status(second) or {}
     assert foreign.read_text() == "my own notes"
     assert strange.read_text() == '{"mine": true}'
     assert status["outputs"]["txt"]["name"] == "talk.wav.txt"
@@ -236,8 +236,10 @@ async def test_an_output_edited_before_other_words_come_gets_a_second_one_beside
     assert written.read_text() == "edited"
     status = site.status(talk)
     assert status is not None
-    assert status["outputs"][written.suffix[1:]]["name"] == f"talk (2){written.suffix}"
-    assert server.requests[1].sha256[:8] in (site.inbox / f"talk (2){written.suffix}").read_text()
+    # The former job may notice first that its file has changed, or the new content be accepted first.
+    name = status["outputs"][written.suffix[1:]]["name"]
+    assert name in (f"talk (2){written.suffix}", f"talk.wav{written.suffix}")
+    assert server.requests[1].sha256[:8] in (site.inbox / name).read_text()
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o664, 0o444])

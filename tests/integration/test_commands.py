@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import stores
-from tests.stores import ENGINE, TEXT
+from tests.stores import ENGINE, TEXT, known
 from tnfd.clock import SystemClock
 from tnfd.config import Config, check_text
 from tnfd.control import Ambiguous, Control, NoSuchJob
@@ -196,7 +196,7 @@ async def test_forget_keeps_the_sight_and_drops_text_and_scratch(world: World) -
             assert dealt.done
             assert control.jobs() == []
         assert not scratch.exists()
-        assert list(await store.known(os.fsencode(world.inbox))) == [b"talk.mp3"]
+        assert list(await known(store, os.fsencode(world.inbox))) == [b"talk.mp3"]
         copy = await world.claim(store, "copy.mp3")
         assert (await stores.begin(store, copy)).transcription.transcript is None
 

@@ -166,7 +166,7 @@ WRITERS = {
 async def test_a_file_is_taken_once_and_whole_whatever_writes_it(
     writer: str, mode: Literal["events", "scan"], inbox: Path, claims: MemoryClaims, start: Start
 ) -> None:
-    options = replace(OPTIONS, watch_mode=mode, scan_interval_s=0.2 if mode == "scan" else 60.0)
+    options = replace(OPTIONS, watch_mode=mode, scan_interval_s=0.2)
     async with start(options):
         await run_writer(writer, inbox / "talk.mp3")
         await claims.until(lambda: b"talk.mp3" in claims.claimed)
@@ -342,7 +342,7 @@ async def test_a_name_that_is_not_utf8_ends_the_watcher_and_nothing_is_lost(
     inbox: Path, claims: MemoryClaims, start: Start
 ) -> None:
     odd = os.fsencode(inbox) + b"/caf\xe9.mp3"
-    async with start(replace(OPTIONS, scan_interval_s=1.0)):
+    async with start(replace(OPTIONS, check_interval_s=1.0)):
         with open(odd, "wb") as file:
             file.write(b"coffee")
         (inbox / "beside.mp3").write_bytes(b"beside")
@@ -507,6 +507,7 @@ async def test_the_run_ends_soon_when_cancelled_while_hashing(
     inbox: Path, claims: MemoryClaims, start: Start
 ) -> None:
     with open(inbox / "large.wav", "wb") as file:
+        file.write(b"begin")
         file.truncate(20 * 1024**3)  # sparse; 14 s of hashing
     async with start(replace(OPTIONS, settle_s=0.3)) as intake:
         await eventually(lambda: intake._candidates.get(b"large.wav") is not None)
@@ -541,8 +542,9 @@ async def test_a_broken_store_ends_the_run(inbox: Path, claims: MemoryClaims) ->
     assert caught.group_contains(OSError, match="disk I/O error")
 
 
-def test_a_folder_and_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.integration.test_intake", str(tmp_path / "inbox")]
+@pytest.mark.parametrize("scenario", ["locked files", "a locked root"])
+def test_a_folder_and_a_file_that_cannot_be_read(scenario: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.integration.test_intake", str(tmp_path / "inbox"), scenario]
     if os.geteuid() == 0:
         # Root reads everything by two capabilities; without them it is a user like any other.
         if shutil.which("setpriv") is None:
@@ -550,6 +552,28 @@ def test_a_folder_and_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], timeout=50, check=False)
     assert done.returncode == 0
+
+
+async def _with_a_locked_root(inbox: Path) -> None:
+    """Take the permission to read an inbox away under a file that settles, and give it back."""
+    ignore_sigio()
+    inbox.mkdir()
+    claims = MemoryClaims()
+    intake = InboxIntake(ORIGIN, os.fsencode(inbox), replace(OPTIONS, settle_s=1.0), claims, SystemClock())
+    task = asyncio.get_running_loop().create_task(intake.run())
+    await eventually(lambda: intake.state.state == "watching")
+    (inbox / "a.mp3").write_bytes(b"a")
+    await eventually(lambda: intake.state.pending == 1)
+    inbox.chmod(0)
+    await eventually(lambda: intake.state.state == "lost")
+    assert "permi" in intake.state.why.lower()
+    assert not claims.refused
+    assert not claims.left
+    inbox.chmod(0o700)
+    await claims.until(lambda: b"a.mp3" in claims.claimed)
+    assert intake.state.state != "lost"
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def _with_locked_files(inbox: Path) -> None:
@@ -562,7 +586,7 @@ async def _with_locked_files(inbox: Path) -> None:
     (inbox / "locked.mp3").chmod(0)
     (inbox / "sub").chmod(0)
     claims = MemoryClaims()
-    options = replace(OPTIONS, scan_interval_s=0.5)
+    options = replace(OPTIONS, check_interval_s=0.5)
     intake = InboxIntake(ORIGIN, os.fsencode(inbox), options, claims, SystemClock())
     task = asyncio.get_running_loop().create_task(intake.run())
     await claims.until(lambda: b"open.mp3" in claims.claimed and b"locked.mp3" in claims.refused)
@@ -583,4 +607,5 @@ async def _with_locked_files(inbox: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_with_locked_files(Path(sys.argv[1])))
+    play = {"locked files": _with_locked_files, "a locked root": _with_a_locked_root}[sys.argv[2]]
+    asyncio.run(play(Path(sys.argv[1])))

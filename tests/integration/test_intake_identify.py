@@ -38,7 +38,8 @@ async def test_the_hash_is_that_of_the_whole_file(
     content = (b"0123456789abcde" * (size_bytes // 15 + 1))[:size_bytes]
     root, stat, _ = make(tmp_path, content)
     with root:
-        assert await identify(thread, root, b"a.mp3", stat) == hashlib.sha256(content).hexdigest()
+        digest = await identify(thread, root, b"a.mp3", stat)
+        assert (digest.stat, digest.sha256) == (stat, hashlib.sha256(content).hexdigest())
 
 
 async def test_a_file_that_is_not_the_settled_one_is_not_hashed(tmp_path: Path, thread: FileThread) -> None:

@@ -24,9 +24,13 @@ from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.lease import ignore_sigio
 from tnfd.intake.mounts import read_mount
 from tnfd.intake.options import IntakeOptions
+from tnfd.intake.probe import Probe
+from tnfd.intake.roots import Roots
 from tnfd.model import FileRef, JobSettings, StatKey
 from tnfd.ports.claims import Found, Origin
 from tnfd.ports.clock import Clock
+from tnfd.root import Root
+from tnfd.threads import FileThread
 
 ORIGIN = Origin("inbox:test", "test", JobSettings(engines=()))
 OPTIONS = IntakeOptions(settle_s=0.3)
@@ -64,6 +68,10 @@ def bind(share: Path, point: Path) -> None:
     subprocess.run(["mount", "--bind", share, point], check=True)
 
 
+def make_read_only(point: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(point)], check=True)
+
+
 def unbind(point: Path) -> None:
     subprocess.run(["umount", "-l", point], check=True)
 
@@ -78,8 +86,9 @@ class Running:
         *,
         clock: Clock | None = None,
         options: IntakeOptions = OPTIONS,
+        roots: Roots | None = None,
     ) -> None:
-        self.intake = InboxIntake(ORIGIN, os.fsencode(inbox), options, claims, clock or SystemClock())
+        self.intake = InboxIntake(ORIGIN, os.fsencode(inbox), options, claims, clock or SystemClock(), roots)
 
     async def __aenter__(self) -> InboxIntake:
         ready = asyncio.Event()
@@ -187,6 +196,57 @@ async def test_a_file_deleted_from_a_mounted_folder_is_gone(inbox: Path, share: 
         unbind(inbox / "sub")
 
 
+async def test_a_read_only_inbox_is_watched_by_events_that_were_not_probed(inbox: Path, share: Path) -> None:
+    claims = MemoryClaims()
+    bind(share, inbox)
+    try:
+        make_read_only(inbox)
+        async with Running(inbox, claims) as intake:
+            assert intake.state.mode == "events"
+            assert "not probed: it is read-only" in intake.state.why
+            (share / "a.mp3").write_bytes(b"a")
+            await claims.until(lambda: b"a.mp3" in claims.claimed)
+    finally:
+        unbind(inbox)
+
+
+async def test_the_probe_tells_whether_events_come_and_leaves_nothing(inbox: Path) -> None:
+    clock = FastClock(100)
+    thread = FileThread("probe", clock)
+    (inbox / ".tnfd-probe").touch()  # of a process that was killed
+    with Root(os.fsencode(inbox)) as root:
+        assert await Probe(root, thread, clock).ask() is None
+        probe = Probe(root, thread, clock)
+        probe.heard()
+        assert await probe.ask() == "probed"
+    assert not os.listdir(inbox)
+    await thread.close()
+
+
+async def test_an_inbox_inside_another_by_a_bind_mount_has_its_files_for_itself(inbox: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting is not permitted")
+    inner, point = inbox / "inner", inbox.parent / "point"
+    inner.mkdir()
+    point.mkdir()
+    try:
+        bind(inner, point)
+    except subprocess.CalledProcessError:
+        pytest.skip("mounting is not permitted")
+    try:
+        roots = Roots([os.fsencode(inbox), os.fsencode(point)])
+        outside, inside = MemoryClaims(), MemoryClaims()
+        async with Running(inbox, outside, roots=roots), Running(point, inside, roots=roots):
+            (inner / "a.mp3").write_bytes(b"a")
+            await inside.until(lambda: b"a.mp3" in inside.claimed)
+            (inbox / "b.mp3").write_bytes(b"b")
+            await outside.until(lambda: b"b.mp3" in outside.claimed)
+        assert set(outside.claimed) == {b"b.mp3"}
+        assert set(inside.claimed) == {b"a.mp3"}
+    finally:
+        unbind(point)
+
+
 # -- a disk that fails ---------------------------------------------------------------------------------------
 
 
@@ -235,9 +295,9 @@ class Unwilling(MemoryClaims):
             self._left -= 1
             raise self._trouble()
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
         self._refuse()
-        return await super().known(root)
+        return await super().known(root, after, limit)
 
     async def claim(self, origin: Origin, found: Sequence[Found]) -> None:
         self._refuse()
@@ -257,6 +317,7 @@ async def test_a_full_disk_or_a_busy_database_delays_and_loses_nothing(
     claims = Unwilling(trouble, 1)
     with capture_logs() as logs:
         async with Running(inbox, claims, clock=FastClock(20)) as intake:
+            await eventually(lambda: any(one["event"] == "inbox.goes_on" for one in logs))
             claims._left = 3
             for n in range(5):
                 (inbox / f"{n}.mp3").write_bytes(b"%d" % n)
@@ -270,6 +331,7 @@ async def test_a_full_disk_or_a_busy_database_delays_and_loses_nothing(
 async def test_a_house_that_has_another_trouble_ends_the_inbox(inbox: Path) -> None:
     claims = Unwilling(lambda: Fault("internal.bug"), 1)
     intake = InboxIntake(ORIGIN, os.fsencode(inbox), OPTIONS, claims, SystemClock())
-    with pytest.raises(Fault, match=r"internal\.bug"):
+    with pytest.raises(ExceptionGroup) as raised:
         async with asyncio.timeout(10):
             await intake.run()
+    assert raised.group_contains(Fault, match=r"internal\.bug")

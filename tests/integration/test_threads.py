@@ -102,11 +102,13 @@ async def test_a_file_system_that_hangs_is_lost_and_the_heart_goes_on() -> None:
     release = threading.Event()
     loop = asyncio.get_running_loop()
     call = loop.create_task(thread.run(release.wait, 20))
-    pulse = loop.create_task(intake._pulse(thread))
+    ready = asyncio.Event()
+    pulse = loop.create_task(intake._pulse(thread, ready))
     await eventually(lambda: thread.busy_since is not None and clock.sleeping == 1)
     clock.advance(21)
     await eventually(lambda: clock.sleeping == 1)
     assert intake.state.state == "lost"
+    assert ready.is_set()  # the others are not to wait for it
     assert intake.state.heartbeat == clock.monotonic()
     release.set()
     await call

@@ -62,7 +62,6 @@ class Writer:
             wall_ns=WALL_NS + int(at * 1e9) - jumped_ns,
             stat=StatKey(1, 1, len(changes), ns, ns),
             lease=(Lease.BUSY if busy else Lease.FREE) if leases else Lease.UNKNOWN,
-            moved=at == 0.0,
         )
 
 

@@ -14,7 +14,7 @@ from tnfd.testing.limit import RateLimit
 
 NOW = 1_800_000_000.0
 WALL = datetime.fromtimestamp(NOW, UTC)
-rates = st.integers(1, 6000)
+rates = st.integers(1, 3000)  # durations in milliseconds tell no more
 
 
 @given(

@@ -22,7 +22,7 @@ from tnfd.config import (
     resolve_settings,
 )
 from tnfd.config.layers import VARIABLES
-from tnfd.config.schema import INBOX, NOT_YET, SECTIONS
+from tnfd.config.schema import INBOX, SECTIONS
 from tnfd.errors import ConfigError, Problem
 from tnfd.model import EngineChoice
 
@@ -252,7 +252,7 @@ formats = [
   "txt",
   "foo",
 ]
-speakers = "engine"
+speakers = "engines"
 settle_s = 0.1
 name_format = "{{stm}}.{{ext}}"
 exclude = ["ok/**", "a["]
@@ -288,7 +288,6 @@ daily_usd = -1
     assert 'did you mean "queue_size"?' in words
     assert 'did you mean "openai"?' in words
     assert "it belongs to [daemon]" in words
-    assert 'not available yet in this version: "engine"' in words
 
 
 @pytest.mark.parametrize(
@@ -513,11 +512,6 @@ def test_a_given_name_is_kept_and_the_default_gives_way(load: Load, tmp_path: Pa
     assert [box.name for box in config.inboxes] == ["talks-2", "talks"]
 
 
-NOT_BUILT = {
-    "inbox.speakers": 'speakers = "engine"',
-}
-
-
 @pytest.mark.parametrize(
     ("engine", "key"),
     [
@@ -538,7 +532,7 @@ def test_local_only_refuses_what_leads_elsewhere(problems: Problems, engine: str
     "engine",
     [
         'type = "openai"\nbase_url = "http://192.168.1.9:8000/v1"',
-        'type = "openai"\nbase_url = "http://whisper.example.org/v1"',  # looked up when it is used
+        'type = "openai"\nbase_url = "http://whisper.example.org/v1"',  # where it leads is seen in use
         'type = "whisper"',
         'type = "sphinx"',
     ],
@@ -548,19 +542,10 @@ def test_local_only_allows_what_stays_here(load: Load, engine: str) -> None:
 
 
 def test_a_model_may_be_a_folder_beside_the_configuration(load: Load, home: Path) -> None:
-    engines = load(
-        '[engines.x]\ntype = "whisper"\nmodel = "./m"\n[engines.y]\ntype = "whisper"\nmodel = "a/b"\n'
-    ).engines
+    written = '[engines.x]\ntype = "whisper"\nmodel = "./m"\n[engines.y]\ntype = "whisper"\nmodel = "a/b"\n'
+    engines = load(written).engines
     assert engines["x"].model == str(home / "m")
     assert engines["y"].model == "a/b"  # a repository
-
-
-@pytest.mark.parametrize("key", NOT_YET)
-def test_what_is_not_built_yet_is_refused(problems: Problems, inbox: Path, key: str) -> None:
-    engines = "\n[engines.openai]\n[engines.sphinx]\n"
-    (problem,) = problems(f'[[inbox]]\npath = "{inbox}"\n{NOT_BUILT[key]}{engines}')
-    assert problem.message.startswith("not available yet in this version")
-    assert problem.line
 
 
 @pytest.mark.parametrize(

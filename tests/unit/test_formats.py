@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tnfd.model import EngineChoice, Gap, Segment, Transcript, Word
+from tnfd.model import Doubt, EngineChoice, Gap, Segment, Transcript, Word
 from tnfd.rules.formats import RENDERERS, RenderInput, available
 from tnfd.rules.text import LONG_CHARS, clock
 from tnfd.schemas import schema
@@ -160,6 +160,7 @@ def test_json_is_the_schema_of_the_contract() -> None:
             timestamps="engine",
             flags=("draft",),
             gaps=(Gap(5, 10, "engine.rejected"),),
+            doubts=(Doubt("repetition", 1, 1.50049),),
         ),
         engine=EngineChoice("openai", "openai", "gpt-transcribe"),
     )
@@ -183,6 +184,7 @@ def test_json_is_the_schema_of_the_contract() -> None:
             {"start_s": 1, "end_s": 2, "text": "Ho.", "speaker": None, "words": None},
         ],
         "gaps": [{"start_s": 5, "end_s": 10, "error": "engine.rejected"}],
+        "doubts": [{"start_s": 1, "end_s": 1.5, "flag": "repetition"}],
     }
 
 

@@ -69,7 +69,7 @@ def test_a_short_recording_as_a_whole() -> None:
         "\n"
         "# Grüße 1\n"
         "\n"
-        "**Ann:** Hello.\n"
+        "**Ann** [00:00:00] Hello.\n"
         "\n"
         "**[00:02 - 01:02: not transcribed: engine.rejected]**\n"
         "\n"
@@ -182,6 +182,7 @@ def test_only_speakers_and_gaps_are_bold() -> None:
     )
     tokens = MARKDOWN.render(body(render(whole)))
     assert tokens == (
-        "<h1>talk</h1>\n<p><strong>A*n_n:</strong> **Hi.** So.</p>\n<p><strong>Bob:</strong> Yes.</p>\n"
+        "<h1>talk</h1>\n<p><strong>A*n_n</strong> [00:00:00] **Hi.** So.</p>\n"
+        "<p><strong>Bob</strong> [00:00:02] Yes.</p>\n"
         "<p><strong>[00:05 - 00:09: not transcribed: engine.too_large]</strong></p>\n"
     )

@@ -67,7 +67,8 @@ def test_a_dying_watcher_is_restarted_ever_later_and_then_left_alone() -> None:
 
 def test_known_survives_a_new_device_number_and_notices_everything_else() -> None:
     stat = StatKey(1, 2, 3, 4, 5)
-    known = Known({b"a": stat})
+    known = Known()
+    known.add_all([(b"a", stat)])
     assert known.has(b"a", StatKey(9, 2, 3, 4, 5))
     assert not known.has(b"b", stat)
     for other in (
@@ -80,7 +81,8 @@ def test_known_survives_a_new_device_number_and_notices_everything_else() -> Non
 
 
 def test_known_forgets_what_left_only_once_that_is_most_of_it() -> None:
-    known = Known({b"%d" % n: StatKey(1, n, 1, 1, 1) for n in range(100)})
+    known = Known()
+    known.add_all((b"%d" % n, StatKey(1, n, 1, 1, 1)) for n in range(100))
     current = {known.mark(b"1", StatKey(1, 1, 1, 1, 1))}
     known.forget_old(current, slack=98)
     assert len(known) == 100
@@ -140,8 +142,8 @@ async def test_bell_wakes_by_ring_or_by_time() -> None:
 def test_a_silent_file_system_counts_as_lost_and_its_answer_as_back() -> None:
     status = Status("n", b"/x", FakeClock())
     status.watching("events", "ext4")
-    status.scanned()
-    assert status.snapshot(1).state == "watching"
+    status.scanned(7, 0.1)
+    assert (status.snapshot(1).state, status.snapshot(1).walked) == ("watching", 7)
     status.hang(21.0)
     lost = status.snapshot(1)
     assert (lost.state, lost.mode, lost.pending) == ("lost", "events", 1)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tnfd.logs import configure, fold, mask
+from tnfd.logs import configure, fold, for_people, mask
 
 KEY = "sk-proj-abc_DEF-1234567890"
 
@@ -306,3 +306,72 @@ def test_log_of_people_is_folded_to_the_terminal_that_it_goes_to(
     assert len(lines) == 2
     assert max(map(len, lines)) <= 80
     assert lines[1] == " " * 17 + "audio_s=60"
+
+
+# -- a log that is a plain file ----------------------------------------------------------------------------
+
+_LONG_LIVED = """
+import sys, structlog
+import tnfd.logs as logs
+logs.Rotation.__init__.__kwdefaults__["most_bytes"] = 2000
+logs.configure("json", "info", rotate=True)
+for number in range(int(sys.argv[1])):
+    structlog.get_logger().info("job.finished", number=number, filler="x" * 50)
+sys.stderr.write("what a library says\\n")
+sys.stderr.flush()
+"""
+
+
+def numbers(path: Path) -> list[int]:
+    return [json.loads(line)["number"] for line in path.read_text().splitlines() if line.startswith("{")]
+
+
+def write_log(path: Path, count: int, mode: str = "ab") -> None:
+    with path.open(mode) as log:
+        subprocess.run([sys.executable, "-c", _LONG_LIVED, str(count)], stdout=log, stderr=log, check=True)
+
+
+def test_a_plain_file_is_rotated_and_no_line_is_lost(tmp_path: Path) -> None:
+    log = tmp_path / "tnfd.log"
+    write_log(log, 60)
+    older = [
+        tmp_path / f"tnfd.log.{number}"
+        for number in (4, 3, 2, 1)
+        if (tmp_path / f"tnfd.log.{number}").exists()
+    ]
+    found = [number for path in [*older, log] for number in numbers(path)]
+    assert found == list(range(60))[-len(found) :]
+    assert len(found) > 30
+    assert all(path.stat().st_size < 2400 for path in older)
+    assert log.read_text().endswith("what a library says\n")
+
+
+def test_only_so_many_are_kept(tmp_path: Path) -> None:
+    write_log(tmp_path / "tnfd.log", 400)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "tnfd.log", "tnfd.log.1", "tnfd.log.2", "tnfd.log.3", "tnfd.log.4",
+    ]  # fmt: skip
+
+
+def test_where_it_cannot_be_rotated_the_log_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "tnfd.log"
+    (tmp_path / "tnfd.log.3").write_text("older")
+    (tmp_path / "tnfd.log.4").mkdir()  # nothing can take its place
+    write_log(log, 60)
+    assert numbers(log) == list(range(60))
+    assert (tmp_path / "tnfd.log.3").read_text() == "older"
+
+
+def test_loggers_that_were_bound_before_follow_another_level(start: Start) -> None:
+    stream = start("json", "info")
+    bound = log().bind(inbox="a")
+    bound.debug("before")
+    configure("json", "debug", environ={})
+    bound.debug("after")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["after"]
+
+
+def test_a_json_line_as_people_read_it() -> None:
+    line = '{"timestamp": "2026-11-25T02:46:42.849343Z", "level": "info", "event": "job.finished"}'
+    assert for_people(line).endswith("info    job.finished")
+    assert for_people("Started tnfd.\x1b[2J") == "Started tnfd.\\x1b[2J"

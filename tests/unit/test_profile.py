@@ -23,6 +23,8 @@ CHANGES_TEXT: dict[str, list[Any]] = {
 }
 SAME_TEXT: dict[str, Any] = {
     "formats": ("srt", "json"),
+    "speaker_names": ("Ann",),  # of nobody: speakers are off
+    "speaker_samples": ("/ann.wav",),
     "name_format": "{name}.{ext}",
     "output_dir": "/out",
     "on_duplicate": "skip",
@@ -50,6 +52,13 @@ def test_what_changes_the_text_is_another_profile_each() -> None:
             changes: dict[str, Any] = {name: value}
             profiles.append(profile_of(replace(PLAIN, **changes)))
     assert len(set(profiles)) == len(profiles)
+
+
+def test_names_of_speakers_are_text_once_they_are_asked_for() -> None:
+    named = replace(PLAIN, speakers="channels", speaker_names=("Ann",))
+    known = replace(named, speakers="engine", speaker_samples=("/ann.wav",))
+    others = [replace(named, speaker_names=("Bob",)), replace(named, speakers="engine")]
+    assert len({profile_of(one) for one in (PLAIN, named, known, *others)}) == 5
 
 
 def test_one_field_s_value_is_never_taken_for_another_s() -> None:

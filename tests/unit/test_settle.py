@@ -62,7 +62,7 @@ def first_ready(policy: Policy, seen: Observation, limit_s: float = 200.0) -> fl
         (LOCAL, look(0, stat(age_s=3, ctime_age_s=0), moved=True), 0.3),
         (LOCAL, look(0, stat(age_s=3, ctime_age_s=0), Lease.UNKNOWN, moved=True), 60.0),
         (LOCAL, look(0, stat(age_s=3, ctime_age_s=0), moved=True, links=2), 5.0),
-        (LOCAL, look(0, stat(), moved=True), 5.0),  # a stale temporary file was removed, a new one is begun
+        (LOCAL, look(0, stat(), moved=True), 0.3),  # written and renamed in one moment
         (LOCAL, look(0, stat(age_s=0.001, ctime_age_s=0)), 5.0),  # cp: written, then fchmod
         (NETWORK, look(0, stat(age_s=3, ctime_age_s=0), moved=True), 15.0),
         (LOCAL, look(0, stat(age_s=6)), 0.0),

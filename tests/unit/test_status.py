@@ -184,6 +184,7 @@ def test_finished_job_says_everything() -> None:
         "speakers": "off",
         "gaps": [],
         "flags": [],
+        "doubts": [],
         "duplicate_of": None,
         "usage": {"audio_s": 3601.2, "requests": 7, "uploaded_bytes": 10911233, "cost_usd": 0.27},
         "timing": {

@@ -29,6 +29,7 @@ _LEFT = {
     "lost": "its folder was removed before it could be read",
     "link": "it is a link; name the file itself",
     "folder": "it is a folder",
+    "online_only": "its content is not on this machine; make it available offline first",
     "left_out": "its folder holds a .tnfdignore",
     "growing": "somebody still writes to it",
 }
@@ -74,7 +75,7 @@ class Entrance:
         self._on_ended = ended
         self._patient = patient
         self._found: asyncio.Queue[tuple[Item, Hashed]] = asyncio.Queue()
-        self._rested: asyncio.Queue[tuple[Item, StatKey]] = asyncio.Queue()
+        self._rested: asyncio.Queue[tuple[Item, Rests]] = asyncio.Queue()
         self._waiters: asyncio.TaskGroup | None = None
         self._folders: dict[bytes, OnceIntake] = {}
         self.live: frozenset[str] = frozenset()
@@ -136,7 +137,7 @@ class Entrance:
 
     async def _judged(self, item: Item, verdict: Rests | Refused | Left | Hashed) -> None:
         if isinstance(verdict, Rests):
-            await self._rested.put((item, verdict.stat))
+            await self._rested.put((item, verdict))
         elif isinstance(verdict, Hashed):
             await self._found.put((item, verdict))
         elif isinstance(verdict, Left):
@@ -149,10 +150,10 @@ class Entrance:
 
     async def _hash(self) -> None:
         while True:
-            item, stat = await self._rested.get()
+            item, rests = await self._rested.get()
             self._board.at(item, "hashing")
             folder = self._folders[item.ref.root]
-            verdict = await folder.identify(item.ref.rel, stat, self._patient)
+            verdict = await folder.identify(item.ref.rel, rests, self._patient)
             self._board.at(item, "")
             await self._judged(item, verdict)
 

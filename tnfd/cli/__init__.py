@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from tnfd import __version__
-from tnfd.cli import batch, config, daemon, demo, doctor, init, jobs, pauses, status, work
+from tnfd.cli import batch, config, daemon, demo, doctor, init, jobs, pauses, service, status, work
 from tnfd.cli.light import lighten
 from tnfd.cli.options import EXIT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TRY_LATER, complain
 from tnfd.cli.plain import plain
@@ -59,7 +59,7 @@ def _main(
     pass
 
 
-for _module in (init, daemon, batch, status, jobs, work, pauses, config, doctor, demo):
+for _module in (init, daemon, batch, status, jobs, work, pauses, config, doctor, service, demo):
     _module.register(app)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tnfd.cli import terminal
-from tnfd.cli.options import EXIT_FAILED, ConfigOption
+from tnfd.cli.options import EXIT_FAILED, ConfigOption, complain
 
 if TYPE_CHECKING:
     from tnfd.doctor import Finding
@@ -38,6 +38,7 @@ def doctor(
     from tnfd.clock import SystemClock
     from tnfd.doctor import Mark, examine
 
+    _become_the_services_user()
     found: list[Finding] = []
     area = ""
     for finding in examine(config, os.environ, SystemClock()):
@@ -59,6 +60,23 @@ def doctor(
         terminal.say(_sum(failed, sum(finding.mark is Mark.WARN for finding in found)))
     if failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _become_the_services_user() -> None:
+    """Root may do everything, and would find nothing wrong; look at things as the service does."""
+    if os.geteuid() != 0:
+        return
+    from tnfd.doctor.service import service_here
+
+    target = service_here(os.environ)
+    owner = target.owner
+    if not target.system or owner.uid == 0:
+        return
+    os.initgroups(owner.name, owner.gid)
+    os.setgid(owner.gid)
+    os.setuid(owner.uid)
+    os.environ.update(HOME=str(owner.home), USER=owner.name, LOGNAME=owner.name)
+    complain(f"Looking as {owner.name}, as whom the service runs.")
 
 
 def _lines(finding: Finding, columns: int, *, heading: bool) -> list[str]:

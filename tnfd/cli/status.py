@@ -15,10 +15,13 @@ import typer
 
 from tnfd.cli import terminal
 from tnfd.cli.jobs import name_of
-from tnfd.cli.options import EXIT_OK, EXIT_UNHEALTHY, ConfigOption, load_or_exit
+from tnfd.cli.options import EXIT_OK, EXIT_UNHEALTHY, ConfigOption, leave_with_problems
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tnfd.config import Config
+    from tnfd.errors import Problem
     from tnfd.model import Job
     from tnfd.ports.clock import Clock
 
@@ -58,12 +61,14 @@ def status(
     """
     from tnfd.clock import SystemClock
 
-    loaded, clock = load_or_exit(config, places=False), SystemClock()
+    loaded, problems = _load(config)
+    clock = SystemClock()
     code, drawn = EXIT_OK, 0
     stop = _told_to_stop() if watch else None
     try:
         while True:
             found, running = _look(loaded, clock)
+            _tell_mistakes(found, problems)
             code = EXIT_OK if found["running"] and found["healthy"] else EXIT_UNHEALTHY
             if json:
                 found = found["spent"] if spent else found
@@ -79,6 +84,30 @@ def status(
     if stop is not None and not json:
         typer.echo()  # the shell's prompt begins on a line of its own
     raise typer.Exit(code)
+
+
+def _load(path: Path | None) -> tuple[Config, tuple[Problem, ...]]:
+    """The configuration, and what is wrong with it: a daemon may still run under what it was before."""
+    from tnfd.config import load_leniently
+    from tnfd.errors import ConfigError
+
+    try:
+        return load_leniently(path, os.environ)
+    except ConfigError as error:
+        leave_with_problems(error)
+
+
+def _tell_mistakes(found: dict[str, Any], problems: Sequence[Problem]) -> None:
+    from tnfd.errors import ConfigError
+
+    if not problems:
+        return
+    if not found["running"]:
+        leave_with_problems(ConfigError(problems))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    said = f"the configuration has mistakes, and a restart would end with them: {problems[0]}{more}"
+    if not any("refused" in one for one in found["attention"]):
+        found["attention"].insert(0, said)
 
 
 def _told_to_stop() -> int:
@@ -150,7 +179,10 @@ def _rows(
     rows.append(("workers", f"{found['workers']['busy']} of {found['workers']['total']} busy", ""))
     for inbox in found["inboxes"]:
         how = f" by {inbox['mode']} ({inbox['why']})" if inbox["mode"] and inbox["state"] != "lost" else ""
-        rows.append(("inbox", f"{inbox['name']}: {inbox['state']}{how}", inbox["state"]))
+        far = ""
+        if inbox["state"] == "scanning" and inbox.get("walked"):
+            far = f", {inbox['walked']} files so far, {inbox['pending']} of them in work"
+        rows.append(("inbox", f"{inbox['name']}: {inbox['state']}{how}{far}", inbox["state"]))
         rows.append(("", shorten(inbox["path"].replace(" ", "\u00a0"), room), ""))
     for engine in found["engines"]:
         until = f", tried again {_soon(engine['until'], clock)}" if engine["until"] else ""

@@ -3,7 +3,7 @@
 The one place that knows the TOML file and the environment; everybody else gets a checked ``Config``.
 """
 
-from tnfd.config.load import check_text, load_config
+from tnfd.config.load import check_text, load_config, load_leniently
 from tnfd.config.schema import (
     ENGINE_TYPES,
     FORMATS,
@@ -37,6 +37,7 @@ __all__ = [
     "choice_of",
     "default_engine",
     "load_config",
+    "load_leniently",
     "no_engine",
     "require_runnable",
     "resolve_settings",

@@ -72,6 +72,15 @@ def check_keyword(keyword: str) -> str | None:
     return None
 
 
+def check_speaker(name: str) -> str | None:
+    """Accept a name as it may stand before what somebody says."""
+    if not name.strip() or name != " ".join(name.split()):
+        return f"expected a speaker's name, found {shown(name)}"
+    if any(char in name for char in "<>") or not name.isprintable() or len(name) > 60:
+        return f"a speaker's name is at most 60 letters, without < and >: {shown(name)}"
+    return None
+
+
 def check_name_format(form: str) -> str | None:
     """Accept what names can be made of (see ``rules.names``)."""
     complaint = problem_of(form)

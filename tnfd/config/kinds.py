@@ -269,6 +269,17 @@ def path(expected: str = "a path", *, optional: bool = False, private: bool = Fa
     return Kind(expected, take, to_toml=_to_text, private=private)
 
 
+def paths(expected: str) -> Kind:
+    """A list of paths, made absolute."""
+
+    def take(value: object, origin: Origin) -> tuple[Path, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(one, str) and one for one in value):
+            raise _refuse(f"a list of {expected}", value)
+        return tuple(absolute(one, origin) for one in value)
+
+    return Kind(f"a list of {expected}", take, _commas, lambda value: [str(one) for one in value])
+
+
 def model() -> Kind:
     """A model's name, or the folder that it lies in, which is made absolute."""
     plain = text("a model's name", forms.check_label)

@@ -91,6 +91,17 @@ def read_document(file: Path | None) -> Document:
     return parse_document(content, file)
 
 
+def read_beginning(file: Path | None, line: int | None) -> Document:
+    """Read a file that is not TOML as far as it is: up to the line where that shows."""
+    if file is None or line is None:
+        return Document(file)
+    try:
+        content = b"\n".join(file.read_bytes().split(b"\n")[: line - 1])
+        return parse_document(content, file)
+    except (OSError, ConfigError):
+        return Document(file)
+
+
 def parse_document(content: bytes, file: Path) -> Document:
     """Parse what stands (or shall stand) in ``file``.
 
@@ -119,7 +130,12 @@ def parse_document(content: bytes, file: Path) -> Document:
 # Both give values for schema keys: "daemon.workers"; "inbox.KEY" for all inboxes (and "inbox.path" for the
 # list of them); "engine.KEY" for the engine that inbox.engine names there, else the first of the file.
 
-_INBOX_VARIABLES = {"TNFD_INBOX": "path", "TNFD_FORMATS": "formats", "TNFD_LANGUAGE": "language"}
+_INBOX_VARIABLES = {
+    "TNFD_INBOX": "path",
+    "TNFD_FORMATS": "formats",
+    "TNFD_LANGUAGE": "language",
+    "TNFD_WATCH": "watch",
+}
 _ENGINE_VARIABLES = {
     "TNFD_MODEL": "model",
     "TNFD_BASE_URL": "base_url",

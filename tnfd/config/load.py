@@ -6,7 +6,7 @@ Owns the way from flag, environment and file to one checked ``Config``. Changes 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from typing import Any
 
 from tnfd.config.engines import read_engines
 from tnfd.config.forms import nearest
-from tnfd.config.layers import Document, Given, parse_document, read_document
+from tnfd.config.layers import Document, Given, parse_document, read_beginning, read_document
 from tnfd.config.lines import KeyPath
 from tnfd.config.places import default_state_dir, find_file, folders, key_files, overlaps
 from tnfd.config.privacy import beyond
@@ -29,7 +29,8 @@ from tnfd.config.schema import (
     PrivacyConfig,
     RetentionConfig,
 )
-from tnfd.errors import ConfigError
+from tnfd.errors import ConfigError, Problem
+from tnfd.rules.voices import MOST_VOICES
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 
@@ -40,17 +41,39 @@ def load_config(
     overrides: Mapping[str, object] = _NONE,
     *,
     places: bool = True,
+    watched: Collection[Path] = (),
 ) -> Config:
     """Load and check the configuration; without any file the defaults hold.
 
     ``flag`` is ``--config``. ``overrides`` holds what other flags set, by schema key: ``daemon.workers``;
     ``inbox.KEY`` for every inbox; ``engine.KEY`` for the chosen engine; None sets nothing. Without ``places``
     no folder and no key file is looked at (a share that hangs or is away must not stop ``tnfd status``).
+    ``watched``: inboxes that need not be there, because a running daemon knows them already.
 
     Raises:
         ConfigError: with every problem that there is.
     """
-    return _build(read_document(find_file(flag, environ)), environ, overrides, places=places)
+    return _build(read_document(find_file(flag, environ)), environ, overrides, places=places, watched=watched)
+
+
+def load_leniently(flag: Path | None, environ: Mapping[str, str]) -> tuple[Config, tuple[Problem, ...]]:
+    """Load what can be understood, and say what is wrong with the rest; looks at no folder.
+
+    For whoever wants to know of a daemon that still runs under the configuration of before the mistake.
+
+    Raises:
+        ConfigError: a file was named, and it is not there.
+    """
+    file = find_file(flag, environ)
+    problems: tuple[Problem, ...] = ()
+    try:
+        document = read_document(file)
+    except ConfigError as error:
+        problems = tuple(error.problems)
+        document = read_beginning(file, problems[0].line)
+    reading = Reading(document, environ, _NONE)
+    config = _read(reading, document, environ)
+    return config, (*problems, *reading.problems)
 
 
 def check_text(content: str, file: Path, environ: Mapping[str, str], *, places: bool = True) -> Config:
@@ -63,9 +86,27 @@ def check_text(content: str, file: Path, environ: Mapping[str, str], *, places: 
 
 
 def _build(
-    document: Document, environ: Mapping[str, str], overrides: Mapping[str, object], *, places: bool
+    document: Document,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object],
+    *,
+    places: bool,
+    watched: Collection[Path] = (),
 ) -> Config:
     reading = Reading(document, environ, overrides)
+    config = _read(reading, document, environ)
+    _check_speakers(reading, config, places=places)
+    reading.report_findings(beyond(config, environ))
+    if places:
+        reading.report_findings(overlaps(config))
+        reading.report_findings(folders(config, watched))
+        reading.report_findings(key_files(config.engines, environ))
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    return config
+
+
+def _read(reading: Reading, document: Document, environ: Mapping[str, str]) -> Config:
     reading.refuse_unknown(document.data, (), (*SECTIONS, "inbox", "engines"))
     _check_for_all_inboxes(reading)
     config = Config(
@@ -80,13 +121,6 @@ def _build(
     )
     _check_names(reading, config)
     _check_after(reading, config)
-    reading.report_findings(beyond(config, environ))
-    if places:
-        reading.report_findings(overlaps(config))
-        reading.report_findings(folders(config))
-        reading.report_findings(key_files(config.engines, environ))
-    if reading.problems:
-        raise ConfigError(reading.problems)
     return config
 
 
@@ -172,6 +206,22 @@ def _named(inboxes: Sequence[InboxConfig]) -> tuple[InboxConfig, ...]:
         taken.add(name)
         named.append(replace(inbox, name=name))
     return tuple(named)
+
+
+def _check_speakers(reading: Reading, config: Config, *, places: bool) -> None:
+    """Samples belong to names, and an engine takes four."""
+    for index, inbox in enumerate(config.inboxes):
+        given = reading.chosen.get(f"inbox[{index}].speaker_samples")
+        if given is None or not inbox.speaker_samples:
+            continue
+        names, samples = len(inbox.speaker_names), len(inbox.speaker_samples)
+        if names != samples:
+            reading.report(given, f"expected a sample for each of speaker_names: {names}, found {samples}")
+        elif samples > MOST_VOICES:
+            reading.report(given, f"engines take at most {MOST_VOICES} samples, found {samples}")
+        for sample in inbox.speaker_samples if places else ():
+            if not sample.is_file():
+                reading.report(given, f"there is no file {sample}")
 
 
 def _check_after(reading: Reading, config: Config) -> None:

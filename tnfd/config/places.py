@@ -5,9 +5,12 @@ The only module of the configuration that looks at folders and key files. Create
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import stat
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from tnfd.config.kinds import Origin, absolute
@@ -15,6 +18,8 @@ from tnfd.config.schema import Config, EngineConfig
 from tnfd.errors import ConfigError, Problem
 
 SYSTEM_FILE = Path("/etc/tnfd/config.toml")
+SYSTEM_STATE = Path("/var/lib/tnfd")  # below it a folder for each user (StateDirectory= of tnfd@.service)
+_CGROUPS = tuple(map(Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")))
 _SECRET_FOLDER = "/run/secrets"  # noqa: S105  Docker and Kubernetes mount secrets there, readable by all
 
 Finding = tuple[str, str]  # dotted key, what is wrong with the value that stands there
@@ -66,10 +71,40 @@ def default_state_dir(environ: Mapping[str, str]) -> tuple[Path, str]:
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if given.startswith("/"):
         return Path(given), "$STATE_DIRECTORY"
+    if (made := service_state_dir(environ)) is not None:
+        return made, "default, of the system's service"
     base = environ.get("XDG_STATE_HOME", "")
     if base.startswith("/"):
         return Path(base) / "tnfd", "default, below $XDG_STATE_HOME"
     return absolute("~/.local/state/tnfd", Origin(Path("/"), environ)), "default"
+
+
+def service_state_dir(environ: Mapping[str, str]) -> Path | None:
+    """The state folder of the system's service in this user's name; for root the only one that there is."""
+    try:
+        known = pwd.getpwuid(os.geteuid())
+        users = sorted(path.name for path in SYSTEM_STATE.iterdir() if path.is_dir())
+    except (KeyError, OSError):
+        return None
+    if environ.get("HOME") != known.pw_dir:  # somebody plays another user
+        return None
+    if known.pw_name in users:
+        return SYSTEM_STATE / known.pw_name
+    return SYSTEM_STATE / users[0] if os.geteuid() == 0 and len(users) == 1 else None
+
+
+def other_services() -> list[str]:
+    """Users in whose names the system's service runs at the moment, but for this one."""
+    try:
+        own = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # containers run as users that have no name
+        own = ""
+    running = {
+        path.name.removeprefix("tnfd@").removesuffix(".service")
+        for top in _CGROUPS
+        for path in top.glob("system.slice/system-tnfd.slice/tnfd@*.service")
+    }
+    return sorted(running - {own})
 
 
 def _resolved(path: Path) -> Path:
@@ -80,11 +115,16 @@ def overlaps(config: Config) -> Iterator[Finding]:
     """The state folder in an inbox, an inbox in the state folder, two inboxes on one folder."""
     state_dir = _resolved(config.daemon.state_dir)
     seen: dict[Path, str] = {}
+    same: dict[tuple[int, int], str] = {}
     for index, inbox in enumerate(config.inboxes):
         key = f"inbox[{index}].path"
         path = _resolved(inbox.path)
         if path in seen:
             yield key, f'the same folder as the inbox "{seen[path]}": {path}; keep one of them'
+        elif (identity := _identity(path)) in same and identity is not None:
+            yield key, f'the same folder as the inbox "{same[identity]}", mounted at {path}; keep one of them'
+        elif identity is not None:
+            same[identity] = inbox.name
         seen.setdefault(path, inbox.name)
         if state_dir.is_relative_to(path):
             message = f"the state folder {config.daemon.state_dir} must not lie inside the inbox {inbox.path}"
@@ -100,6 +140,15 @@ def overlaps(config: Config) -> Iterator[Finding]:
             )
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode: what two bind mounts of one folder have in common."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _folder_complaint(path: Path) -> str | None:
     try:
         with os.scandir(path):
@@ -108,15 +157,22 @@ def _folder_complaint(path: Path) -> str | None:
         return f"the folder does not exist: {path}; create it, or correct the path"
     except NotADirectoryError:
         return f"expected a folder, found something else: {path}"
-    except PermissionError:
+    except PermissionError as error:
+        if sys.platform == "darwin" and error.errno == errno.EPERM:  # TCC; permissions would be EACCES
+            program = os.path.realpath(sys.executable)
+            return (
+                f"macOS keeps tnfd out of {path}: allow {program} under Privacy & Security, Full Disk Access"
+            )
         return f"the folder cannot be read by this user: {path}"
     except OSError as error:
         return f"the folder cannot be opened: {path}: {error.strerror}"
 
 
-def folders(config: Config) -> Iterator[Finding]:
-    """Inboxes that are missing or not readable; files where folders should be."""
+def folders(config: Config, watched: Collection[Path] = ()) -> Iterator[Finding]:
+    """Inboxes that are missing or not readable; files where folders should be. None that is ``watched``."""
     for index, inbox in enumerate(config.inboxes):
+        if inbox.path in watched:
+            continue
         complaint = _folder_complaint(inbox.path)
         if complaint:
             yield f"inbox[{index}].path", complaint

@@ -115,6 +115,10 @@ class InboxConfig:
     speakers: Literal["off", "engine", "channels"] = field(
         default="off", metadata=_is(kinds.one_of("off", "engine", "channels"))
     )
+    speaker_names: tuple[str, ...] = field(
+        default=(), metadata=_is(kinds.texts("names", forms.check_speaker, distinct=True))
+    )
+    speaker_samples: tuple[Path, ...] = field(default=(), metadata=_is(kinds.paths("files")))
     on_duplicate: Literal["write", "skip"] = field(
         default="write", metadata=_is(kinds.one_of("write", "skip"))
     )
@@ -247,18 +251,9 @@ def default_engine(name: str) -> EngineConfig:
 # -- what the contract promises and this version cannot do -----------------------------------------------
 
 
-def _other_than(default: object) -> Callable[[Any], str | None]:
-    def refused(value: Any) -> str | None:
-        return None if value == default else forms.shown(value)
-
-    return refused
-
-
 # Schema key -> what of a valid value is not built yet (None: nothing). A setting is refused rather than
 # ignored; whoever builds one deletes its row.
-NOT_YET: dict[str, Callable[[Any], str | None]] = {
-    "inbox.speakers": _other_than("off"),
-}
+NOT_YET: dict[str, Callable[[Any], str | None]] = {}
 
 
 def not_yet(schema_key: str, value: Any) -> str | None:

@@ -83,13 +83,19 @@ def _from_variable(name: str, environ: Mapping[str, str]) -> Secret | None:
     return _checked(environ.get(name, ""), name, f"${name}")
 
 
+def key_complaint(value: str) -> str | None:
+    """Say why this cannot be a key; never shows it."""
+    # It becomes a header's value: anything else would fail later, in words that show it.
+    if len(value) > _LONGEST_KEY or not value.isascii() or not value.isprintable() or " " in value:
+        return "expected one key and nothing else: one word of plain characters"
+    return None
+
+
 def _checked(written: str, key: str, source: str) -> Secret | None:
     value = written.strip().removeprefix("\ufeff").strip()
     if not value:
         return None
-    # It becomes a header's value: anything else would fail later, in words that show it.
-    if len(value) > _LONGEST_KEY or not value.isascii() or not value.isprintable() or " " in value:
-        message = "expected one key and nothing else: one word of plain characters"
+    if (message := key_complaint(value)) is not None:
         where = "environment" if source.startswith("$") else "configuration"
         raise ConfigError([Problem(where, None, key, message)])
     return Secret(value, source)

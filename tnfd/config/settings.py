@@ -29,6 +29,8 @@ def resolve_settings(config: Config, inbox: InboxConfig) -> JobSettings:
         prompt=inbox.prompt,
         keywords=inbox.keywords,
         speakers=inbox.speakers,
+        speaker_names=inbox.speaker_names,
+        speaker_samples=tuple(map(str, inbox.speaker_samples)),
         on_duplicate=inbox.on_duplicate,
         after=inbox.after,
         done_dir=inbox.done_dir,

@@ -9,6 +9,7 @@ from typing import Any
 
 from tnfd import beacon
 from tnfd.config import Config, EngineConfig
+from tnfd.config.places import other_services
 from tnfd.errors import CODES
 from tnfd.model import JobState
 from tnfd.ports.clock import Clock
@@ -122,17 +123,32 @@ class Overview:
         counts: dict[str, int],
     ) -> list[str]:
         said = []
-        if pid is None:
-            said.append("the daemon is not running; start it with: tnfd run")
+        if pid is None and (others := other_services()):
+            said.append(
+                f"the system's service runs as {others[0]}, and its state is for {others[0]} alone to read:"
+                f" sudo -u {others[0]} tnfd status"
+            )
+        elif pid is None:
+            said.append(
+                "the daemon is not running; start it with: tnfd run, or for good: tnfd service install"
+            )
         elif not live:
             said.append(f"the daemon (pid {pid}) does not answer; kill -USR1 {pid} logs what it waits for")
         if self._connection is not None and holds.ALL in holds.all_of(self._connection):
             said.append("paused by command: no request starts until you run: tnfd resume")
+        if refused := live.get("refused"):
+            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+            said.append(f"the changed configuration was refused, the former one holds: {refused[0]}{more}")
         said += [f"{part} has not moved for a while" for part in live.get("stale", ())]
         said += [
             f"inbox {inbox['name']} is lost: {inbox['why']}"
             for inbox in live.get("inboxes", ())
             if inbox["state"] == "lost"
+        ]
+        said += [
+            f"inbox {inbox['name']}: a folder waits until its settings are mended: {why}"
+            for inbox in live.get("inboxes", ())
+            for why in inbox.get("paused", ())
         ]
         said += [_paused(engine) for engine in engines if engine["state"] == "paused"]
         if waiting.get("budget"):

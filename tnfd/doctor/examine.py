@@ -1,4 +1,4 @@
-"""All checks in order: configuration, engines, inboxes, state folder, daemon, clock."""
+"""All checks in order: configuration, engines, inboxes, file events, state folder, daemon, service, clock."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tnfd.config import Config, load_config
+from tnfd.config import Config, EngineConfig, load_config
 from tnfd.config.advice import warnings_of
 from tnfd.config.places import find_file, overlaps
 from tnfd.control import Control
 from tnfd.doctor.engine import check_engine
 from tnfd.doctor.finding import Finding, Mark
 from tnfd.doctor.folder import check_inbox, check_state
+from tnfd.doctor.limits import check_limits
 from tnfd.doctor.media import check_media
 from tnfd.doctor.server import Fetch, fetch
+from tnfd.doctor.service import check_sandbox, check_service, service_environ, service_here
 from tnfd.errors import ConfigError, StoreUnusable
 from tnfd.ports.clock import Clock
+from tnfd.service.target import Target
 
 _BUILT = datetime(2026, 11, 1, tzinfo=UTC)  # a clock that is behind this was never set
 _SLACK_S = 300.0
@@ -37,15 +40,34 @@ def examine(
         return
     status, newest, trouble = _state(config, clock)
     yield from _configuration(config, flag, environ)
+    target = service_here(environ)
+    keys = service_environ(target, environ)
     for engine in config.engines.values():
-        yield from check_engine(engine, config, environ, clock.now(), ask)
+        for finding in check_engine(engine, config, keys, clock.now(), ask):
+            yield _of_service(finding, engine, target, status)
     live = {inbox["name"]: inbox for inbox in (status or {}).get("inboxes", ()) if inbox["mode"]}
     for inbox in config.inboxes:
         yield from check_inbox(inbox, live.get(inbox.name))
+    yield from check_limits(config.inboxes)
     yield from check_state(config.daemon.state_dir, trouble)
     yield check_media()
     yield from _daemon(status)
+    yield from check_service(target, config, environ, running=bool(status and status["running"]))
+    yield from check_sandbox()
     yield from _clock(clock, newest)
+
+
+def _of_service(
+    finding: Finding, engine: EngineConfig, target: Target, status: dict[str, Any] | None
+) -> Finding:
+    """Without a key here there may be one that only the system's service reads; whether it works shows."""
+    if finding.mark is not Mark.FAIL or not finding.what.startswith("no key") or not target.system:
+        return finding
+    running = status is not None and status["running"]
+    found = [one for one in (status or {}).get("engines", ()) if one["name"] == engine.name]
+    if not running or not found or found[0]["state"] == "paused":
+        return finding
+    return Finding(finding.area, Mark.OK, "the key is the service's alone to read, and it is not refused")
 
 
 def _state(config: Config, clock: Clock) -> tuple[dict[str, Any] | None, datetime | None, str]:
@@ -69,7 +91,7 @@ def _configuration(config: Config, flag: Path | None, environ: Mapping[str, str]
     except ConfigError:
         told = []
     for text in (text for text in told if "outputs cannot be written" not in text):
-        why, mend = "", ""
+        why, mend = "it is allowed, but probably not what was meant", "tnfd config check"
         if text.startswith("no engine"):
             why, mend = "nothing can be transcribed without one", "tnfd init"
         yield Finding("configuration", Mark.WARN, text, why, mend)
@@ -83,7 +105,7 @@ def _daemon(status: dict[str, Any] | None) -> Iterator[Finding]:
         return
     if not status["running"]:
         what, why = "not running", "files in the inboxes wait until it is"
-        yield Finding("daemon", Mark.WARN, what, why, "tnfd run")
+        yield Finding("daemon", Mark.WARN, what, why, "tnfd service install   # or, for now: tnfd run")
     elif not status["healthy"]:
         why = "files in the inboxes may wait for ever"
         yield Finding(

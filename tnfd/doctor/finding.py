@@ -23,7 +23,7 @@ class Mark(StrEnum):
 class Finding:
     """One thing that was looked at: what was found, why that matters, the command that mends it."""
 
-    area: str  # configuration, engine NAME, inbox NAME, state folder, decoders, daemon, clock
+    area: str  # configuration, engine NAME, inbox NAME, file events, state folder, daemon, service, ...
     mark: Mark
     what: str
     why: str = ""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tnfd.config import InboxConfig
+from tnfd.doctor import privacy
 from tnfd.doctor.finding import Finding, Hangs, Mark, within
 from tnfd.intake.mounts import Mount, decide_mode, read_mount
 
@@ -33,13 +35,23 @@ def _inbox(area: str, inbox: InboxConfig, live: dict[str, Any] | None) -> Iterat
         with os.scandir(path) as entries:
             next(iter(entries), None)
     except OSError as error:
-        yield _unreadable(area, path, error)
+        yield _blocked(area, path, error) or _unreadable(area, path, error)
         return
     yield Finding(area, Mark.OK, f"{path} is there and can be read")
+    if sys.platform == "darwin" and (finding := privacy.warned(area, path, Path.home(), _program())):
+        yield finding
     yield _watched(area, inbox, read_mount(os.fsencode(path)), live)
     target = inbox.output_root or path
     yield _writable(area, _existing(target), target)
     yield from _space(area, _existing(target))
+
+
+def _blocked(area: str, path: Path, error: OSError) -> Finding | None:
+    return privacy.blocked(area, path, error, _program()) if sys.platform == "darwin" else None
+
+
+def _program() -> str:
+    return os.path.realpath(sys.executable)
 
 
 def _unreadable(area: str, path: Path, error: OSError) -> Finding:

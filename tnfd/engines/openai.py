@@ -7,6 +7,7 @@ the server's patience, never counts: that is for whoever holds the permission to
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import re
 from collections.abc import Callable
@@ -86,6 +87,7 @@ class OpenAIEngine:
             timestamps="verbose_json" in self._profile.formats,
             max_concurrency=max_concurrency or self._profile.max_concurrency,
             usd_per_minute=price_usd_per_minute if self._price_is_set else self._profile.usd_per_minute,
+            speakers=self._profile.speakers,
             requests_per_minute=requests_per_minute,
         )
         self._concurrency_is_set = max_concurrency > 0
@@ -192,7 +194,11 @@ class OpenAIEngine:
     def _plan(self, hints: Hints) -> _Request:
         fields: dict[str, Any] = {"model": self.model}
         sent: set[str] = set()
-        if self._profile.plain:
+        if self._profile.chunking:
+            fields["chunking_strategy"] = "auto"
+        if hints.speakers:
+            self._plan_speakers(hints, fields, sent)
+        elif self._profile.plain:
             if hints.want_times and len(hints.languages) != 1 and self._may("words"):
                 fields["timestamp_granularities"] = ["segment"]
                 sent.add("words")
@@ -211,6 +217,22 @@ class OpenAIEngine:
         self._plan_language(hints, fields, sent)
         self._plan_words(hints, fields, sent)
         return _Request(fields, frozenset(sent))
+
+    def _plan_speakers(self, hints: Hints, fields: dict[str, Any], sent: set[str]) -> None:
+        if not self._may("diarized_json"):
+            raise Fault("engine.no_speakers", "the server does not know response_format diarized_json")
+        fields["response_format"] = "diarized_json"
+        sent.add("diarized_json")
+        if self._may("chunking"):
+            fields["chunking_strategy"] = "auto"  # required for more than 30 s of audio
+            sent.add("chunking")
+        if hints.voices and self._may("voices"):
+            fields["known_speaker_names"] = [voice.name for voice in hints.voices]
+            fields["known_speaker_references"] = [
+                f"data:{voice.media_type};base64,{base64.b64encode(voice.sample).decode()}"
+                for voice in hints.voices
+            ]
+            sent.add("voices")
 
     def _plan_language(self, hints: Hints, fields: dict[str, Any], sent: set[str]) -> None:
         if self._profile.language_list:
@@ -286,6 +308,8 @@ class OpenAIEngine:
         option = decide_adjustment(signal, request.sent)
         if option is not None:
             self._refused.add(option)
+            if option == "verbose_json":
+                self.capabilities = replace(self.capabilities, timestamps=False)
             raise Fault("engine.adjusted", f"{option}: {clean(signal.message, secrets=secrets)}")
         fault = fault_of(signal, secrets=secrets)
         if fault.code == "engine.bad_key" and key is None:

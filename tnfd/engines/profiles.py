@@ -39,6 +39,8 @@ class Profile:
     without_timestamps: bool = False  # wants to be told that times are wanted
     plain: bool = False  # takes no ``response_format``: segments come where their granularity is asked for
     own: bool = True  # OpenAI's own server
+    speakers: bool = False  # answers diarized_json
+    chunking: bool = False  # wants to be told how to chunk what is over 30 s
     max_concurrency: int = 5
     allowance_s: float = 60.0
     allowance_per_s: float = 0.5
@@ -50,14 +52,19 @@ _OPENAI: dict[str, Profile] = {
     "gpt-transcribe": Profile(usd_per_minute=0.0045, language_list=True, keywords=True),
     "gpt-4o-transcribe": Profile(max_s=1390.0, usd_per_minute=0.006),  # 1400 s [field, speakr#168]
     "gpt-4o-mini-transcribe": Profile(max_s=1390.0, usd_per_minute=0.003),
-    "gpt-4o-transcribe-diarize": Profile(max_s=1390.0, usd_per_minute=0.006, prompt=False),
+    "gpt-4o-transcribe-diarize": Profile(
+        max_s=1390.0, usd_per_minute=0.006, prompt=False, speakers=True, chunking=True
+    ),
     "whisper-1": Profile(formats=("verbose_json", "json"), usd_per_minute=0.006),  # [doc]
 }
 # A model of tomorrow: counted like the dearest of today, so that a budget holds.
 _OPENAI_UNKNOWN = Profile(usd_per_minute=0.006)
 
 # A server of its own kind: verbose_json is tried where times are wanted, and given up on the first refusal.
-_FOREIGN = Profile(kind="unknown", formats=("verbose_json", "json"), own=False, without_timestamps=True)
+# So is diarized_json where speakers are asked for.
+_FOREIGN = Profile(
+    kind="unknown", formats=("verbose_json", "json"), own=False, without_timestamps=True, speakers=True
+)
 _PRIVATE = replace(_FOREIGN, max_concurrency=1, allowance_s=120.0, allowance_per_s=4.0)
 _KNOWN = replace(_FOREIGN, without_timestamps=False)
 
@@ -68,7 +75,7 @@ _COMPANIES: dict[str, Profile] = {
     "cognitiveservices.azure.com": replace(_KNOWN, kind="azure"),
     "services.ai.azure.com": replace(_KNOWN, kind="azure"),
     # Its own fields: no response_format, no prompt; times and a language exclude one another [doc].
-    "mistral.ai": replace(_KNOWN, kind="mistral", plain=True, prompt=False, words=False),
+    "mistral.ai": replace(_KNOWN, kind="mistral", plain=True, prompt=False, words=False, speakers=False),
 }
 
 

@@ -6,7 +6,7 @@ Owns the engines' lifetimes. Which settings make an engine is for the configurat
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -27,11 +27,13 @@ class EngineRack:
         self._stack = contextlib.AsyncExitStack()
         self._configured: dict[str, Engine] = {}
         self._frozen: dict[tuple[str, str], Engine] = {}
+        self._closing: dict[int, contextlib.AsyncExitStack] = {}  # by id() of the engine
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._close_all)
             for name in self._names:
-                self._configured[name] = await stack.enter_async_context(self._build(name, None))
+                self._configured[name] = await self._opened(self._build(name, None))
             self._stack = stack.pop_all()
         return self
 
@@ -42,7 +44,7 @@ class EngineRack:
 
     @property
     def configured(self) -> Mapping[str, Engine]:
-        """Those that the configuration describes, by name."""
+        """Those that the configuration describes, by name; a view that follows ``renew``."""
         return MappingProxyType(self._configured)
 
     def is_configured(self, choice: EngineChoice) -> bool:
@@ -60,5 +62,40 @@ class EngineRack:
         key = (choice.name, choice.model)
         if key not in self._frozen:
             self._frozen[key] = self._build(choice.name, choice.model)
-            await self._stack.enter_async_context(self._frozen[key])
+            await self._opened(self._frozen[key])
         return self._frozen[key]
+
+    async def renew(
+        self, names: tuple[str, ...], build: Callable[[str, str | None], Engine], anew: Collection[str]
+    ) -> list[Engine]:
+        """Take other settings; return the engines that nobody will ask for any more.
+
+        ``anew``: names whose settings changed or that are gone; the others keep what they have learned. Work
+        that holds an engine keeps it: ``close`` it when that has ended.
+        """
+        opened = {name: await self._opened(build(name, None)) for name in names if name in anew}
+        gone = [engine for name, engine in self._configured.items() if name in anew or name not in names]
+        gone += [engine for (name, _), engine in self._frozen.items() if name in anew or name not in names]
+        kept = {name: engine for name, engine in self._configured.items() if engine not in gone}
+        self._build, self._names = build, names
+        self._frozen = {key: engine for key, engine in self._frozen.items() if engine not in gone}
+        self._configured.clear()
+        self._configured.update({name: opened.get(name) or kept[name] for name in names})
+        return gone
+
+    async def close(self, engine: Engine) -> None:
+        """Close an engine that ``renew`` returned."""
+        if (stack := self._closing.pop(id(engine), None)) is not None:
+            await stack.aclose()
+
+    async def _opened(self, engine: Engine) -> Engine:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(engine)
+            self._closing[id(engine)] = stack.pop_all()
+        return engine
+
+    async def _close_all(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for one in self._closing.values():
+                await stack.enter_async_context(one)
+            self._closing = {}

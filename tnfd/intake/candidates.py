@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
+from tnfd.intake.identify import Digest
 from tnfd.model import StatKey
 from tnfd.rules.settle import Settling
 
@@ -16,7 +17,7 @@ class Phase(Enum):
     """Who has a candidate in hand."""
 
     SETTLING = auto()  # looked at now and then
-    READY = auto()  # waits to be hashed, or is being hashed
+    READY = auto()  # finished; waits until it is hashed
     TOLD = auto()  # waits for the house to have recorded it
 
 
@@ -35,8 +36,12 @@ class Candidate:
     forced: bool = False  # to be taken even if the house knows it
     again: bool = False  # something happened to it while it was in other hands
     again_forced: bool = False  # and it is to be taken even if the house knows it by then
+    missed: bool = False  # a scan found it, and an event should have told of it
     seen: bool = False  # it was there, and unknown
     looked_at: float = 0.0  # monotonic s
+    digest: Digest | None = None  # what was hashed, maybe ahead of time
+    hashing: bool = False  # waits to be hashed, or is being hashed
+    hashed_in_vain: int = 0  # ahead of time, and then it changed
     hash_failures: int = 0
     io_failures: int = 0
     was: StatKey | None = None  # as the house knows it, if it does

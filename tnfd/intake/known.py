@@ -7,7 +7,7 @@ million.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from tnfd.model import StatKey
 
@@ -15,8 +15,8 @@ from tnfd.model import StatKey
 class Known:
     """Paths with the stat key under which they were claimed, refused or skipped."""
 
-    def __init__(self, entries: Mapping[bytes, StatKey]) -> None:
-        self._marks = {_mark(rel, stat) for rel, stat in entries.items()}
+    def __init__(self) -> None:
+        self._marks: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._marks)
@@ -28,6 +28,10 @@ class Known:
     def has_mark(self, mark: int) -> bool:
         """Whether the house knows what this mark stands for."""
         return mark in self._marks
+
+    def add_all(self, entries: Iterable[tuple[bytes, StatKey]]) -> None:
+        """Remember many paths."""
+        self._marks.update(_mark(rel, stat) for rel, stat in entries)
 
     def add(self, rel: bytes, stat: StatKey) -> None:
         """Remember a path."""

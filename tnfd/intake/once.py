@@ -30,6 +30,7 @@ from tnfd.rules.settle import (
     Wait,
     decide_settled,
 )
+from tnfd.rules.whole import BLANK_BYTES, Proof
 from tnfd.threads import FileThread
 
 LOOKS_AT_ONCE = 64
@@ -39,9 +40,16 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Rests:
-    """Finished, as this stat says."""
+    """Finished, as this stat says; ``settling``: what the looks added up to."""
 
     stat: StatKey
+    settling: Settling | None = None
+
+    @property
+    def proof(self) -> Proof | None:
+        """The proof that is still to be held against the content."""
+        one = self.settling
+        return one.proof if one is not None and one.proven and not one.renamed_in else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +108,13 @@ class OnceIntake:
 
     def _open(self) -> None:
         self._root = Root(self._path)
-        self._local = read_mount(self._path).kind == "local"
+        mount = read_mount(self._path)
+        self._local = mount.kind == "local"
         policy = (Policy.local if self._local else Policy.network)(self._settle_s)
         # Nobody waits for an empty file to grow in a batch, nor for one that has rested for long.
         aged_s = policy.blind_s if self._local else _AGED_NETWORK_S
         self._policy = replace(policy, empty_s=0.0, io_s=IO_QUIET_S, aged_s=aged_s)
-        self._looker = Looker(self._root, self._clock, leases=self._local)
+        self._looker = Looker(self._root, self._clock, local=self._local, fs_type=mount.fs_type)
 
     async def look(self, rels: Sequence[bytes]) -> list[Rests | Refused | Left | Settling]:
         """Look once at some files; a Settling is to be handed to ``settle``."""
@@ -136,24 +145,35 @@ class OnceIntake:
             await self._clock.sleep(max(0.02, watch.due - self._clock.monotonic()))
 
     async def identify(
-        self, rel: bytes, stat: StatKey, patient: Callable[[], bool]
+        self, rel: bytes, rests: Rests, patient: Callable[[], bool]
     ) -> Hashed | Refused | Left:
-        """Hash a finished file; one that changed meanwhile is settled again."""
-        failures = 0
+        """Hash a finished file; one that changed meanwhile is settled again.
+
+        So is one that was taken for finished because its container is whole, and that has stretches in it
+        which nobody seems to have written yet.
+        """
+        failures, before = 0, None
         while True:
+            stat, proof = rests.stat, rests.proof
+            blank_bytes = BLANK_BYTES if proof is None else proof.blank_bytes
             try:
-                sha256 = await identify(self._thread, self._root, rel, stat, leases=self._local)
-                return Hashed(stat, sha256)
+                digest = await identify(
+                    self._thread, self._root, rel, stat, leases=self._local, blank_bytes=blank_bytes
+                )
+                if proof is None or not digest.blank or rests.settling is None:
+                    return Hashed(stat, digest.sha256)
+                before = rests.settling.evolve(doubted=True)
             except (SourceChanged, SourceVanished):
                 pass
             except Fault as fault:
                 failures += 1
                 if failures >= _TRIES:
                     return Refused(stat, fault)
-            verdict = await self.settle(rel, None, patient)
+            verdict = await self.settle(rel, before, patient)
+            before = None
             if not isinstance(verdict, Rests):
                 return verdict
-            stat = verdict.stat
+            rests = verdict
 
     async def present(self, paths: Sequence[bytes]) -> list[bool]:
         """Whether something lies at each of these absolute paths."""
@@ -179,4 +199,4 @@ class OnceIntake:
         if isinstance(verdict, Refuse):
             return Refused(seen.stat, Fault(verdict.code))
         assert isinstance(verdict, Ready)  # noqa: S101  there is no other verdict
-        return Rests(seen.stat)
+        return Rests(seen.stat, watch.settling)

@@ -18,7 +18,8 @@ class IntakeOptions:
     settle_s: float = 5.0
     watch_mode: Literal["auto", "events", "scan"] = "auto"
     existing: Literal["process", "skip"] = "process"
-    scan_interval_s: float = 60.0
+    scan_interval_s: float = 5.0  # at least, where scans are all there is
+    check_interval_s: float = 60.0  # at least, where events tell
     skip_dirs: tuple[bytes, ...] = ()
 
     @property

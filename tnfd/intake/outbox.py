@@ -7,7 +7,7 @@ knows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from tnfd.errors import Fault
 from tnfd.faultpoints import reach
@@ -18,12 +18,18 @@ from tnfd.model import FileRef
 from tnfd.ports.claims import Claims, Found, Origin
 from tnfd.ports.clock import Clock
 
+Origins = Callable[[Collection[bytes]], Awaitable[Mapping[bytes, Origin | None]]]
+
 GROUP = 200
 GROUP_EVERY_S = 0.05  # the first goes at once; what is found meanwhile shares the next commit
 
 
 class Outbox:
-    """Collects what there is to tell; ``run`` tells it. ``on_again`` gets paths that need another look."""
+    """Collects what there is to tell; ``run`` tells it.
+
+    ``on_again`` gets candidates that need another look. ``origins`` says with which settings files of some
+    folders are claimed; where it says nothing, because there is a mistake in them, ``on_hold`` gets them.
+    """
 
     def __init__(
         self,
@@ -33,6 +39,8 @@ class Outbox:
         known: Known,
         clock: Clock,
         on_again: Callable[[Candidate], None],
+        origins: Origins,
+        on_hold: Callable[[Candidate], None],
     ) -> None:
         self._claims = claims
         self._origin = origin
@@ -40,6 +48,8 @@ class Outbox:
         self._known = known
         self._clock = clock
         self._on_again = on_again
+        self._origins = origins
+        self._on_hold = on_hold
         self._bell = Bell(clock)
         self._found: deque[tuple[Candidate, Found]] = deque()
         self._refused: deque[tuple[Candidate, FileRef, Fault]] = deque()
@@ -97,9 +107,18 @@ class Outbox:
     async def _claim(self) -> None:
         group = [self._found.popleft() for _ in range(min(GROUP, len(self._found)))]
         reach("intake.hashed")
-        await self._claims.claim(self._origin, [found for _, found in group])
+        origins = await self._origins({_folder(found) for _, found in group})
+        by_origin: dict[Origin, list[tuple[Candidate, Found]]] = {}
         for candidate, found in group:
-            self._done(candidate, found.ref)
+            origin = origins[_folder(found)]
+            if origin is None:
+                self._on_hold(candidate)
+            else:
+                by_origin.setdefault(origin, []).append((candidate, found))
+        for origin, some in by_origin.items():
+            await self._claims.claim(origin, [found for _, found in some])
+            for candidate, found in some:
+                self._done(candidate, found.ref)
         if len(self._found) < GROUP:
             await self._clock.sleep(GROUP_EVERY_S)
 
@@ -108,3 +127,7 @@ class Outbox:
         self._candidates.remove(candidate)
         if candidate.again:
             self._on_again(candidate)
+
+
+def _folder(found: Found) -> bytes:
+    return found.ref.rel.rpartition(b"/")[0]

@@ -30,9 +30,9 @@ class PatientClaims:
         self._status = status
         self._waiting = 0  # calls that are being tried again
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
         """See the port."""
-        return await self._call(lambda: self._claims.known(root))
+        return await self._call(lambda: self._claims.known(root, after, limit))
 
     async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
         """See the port."""

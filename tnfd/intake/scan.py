@@ -16,6 +16,7 @@ from tnfd.intake.look import RootLost, stat_key
 from tnfd.model import StatKey
 from tnfd.root import Root
 from tnfd.rules.ignore import IGNORE_FILE, Ignore, NameRules, decide_folder, decide_name
+from tnfd.rules.placeholder import is_online_only
 
 SLICE = 500
 
@@ -34,8 +35,9 @@ class Entry:
 class Walk:
     """One walk below ``start``; its state stays in the thread between slices. ``close`` it in the end.
 
-    ``unreadable`` holds folders that could not be listed, with why; ``ignored`` (path, reason) what was
-    passed by, filled only with ``explain``. Both are complete when the walk is.
+    ``unreadable`` holds folders that could not be listed, with why; ``foreign`` those that are another
+    inbox's folder (``others``, as device and inode); ``ignored`` (path, reason) what was passed by, filled
+    only with ``explain``. All are complete when the walk is.
     """
 
     def __init__(
@@ -46,7 +48,12 @@ class Walk:
         *,
         recursive: bool = True,
         explain: bool = False,
+        others: frozenset[tuple[int, int]] = frozenset(),
+        fs_type: str = "",
     ) -> None:
+        self.foreign: list[bytes] = []
+        self._others = others
+        self._fs_type = fs_type
         self.unreadable: dict[bytes, str] = {}
         self.ignored: list[tuple[bytes, str]] = []
         self._root = root
@@ -81,6 +88,11 @@ class Walk:
 
     def _list(self, folder: bytes) -> Iterator[Entry]:
         with self._root.directory(folder) as fd:
+            if folder and self._others:
+                st = os.fstat(fd)
+                if (st.st_dev, st.st_ino) in self._others:
+                    self.foreign.append(folder)
+                    return
             if _has(fd, IGNORE_FILE):
                 self._note(folder, "left_out")
                 return
@@ -107,9 +119,13 @@ class Walk:
             self._note(rel, "link")
             return None
         try:
-            return Entry(rel, stat_key(item.stat(follow_symlinks=False)), taken.flags)
+            st = item.stat(follow_symlinks=False)
         except OSError:
             return None  # left while we looked, or cannot be stat'ed at the moment: the next scan sees
+        if is_online_only(st, self._fs_type, lambda: None):
+            self._note(rel, "online_only")
+            return None
+        return Entry(rel, stat_key(st), taken.flags)
 
     def _note(self, rel: bytes, reason: str) -> None:
         if self._explain:

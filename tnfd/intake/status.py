@@ -14,6 +14,8 @@ from tnfd.rules.names import for_terminal
 
 _TRIED_AGAIN = "Check the disk or the share that it lies on; it is tried again by itself."
 
+_PROGRESS_EVERY_S = 10.0
+
 Mode = Literal["", "events", "scan"]  # "" until the folder was opened once
 
 
@@ -27,8 +29,10 @@ class InboxState:
     why: str
     state: Literal["watching", "scanning", "lost"]
     pending: int  # files seen and not yet told to the house
+    walked: int  # files that the scan under way has met so far, or the last one in all
     last_scan_at: datetime | None
     heartbeat: float
+    paused: tuple[str, ...] = ()  # folders whose settings have a mistake, with it
 
 
 class Status:
@@ -41,9 +45,15 @@ class Status:
         self._clock = clock
         self._mode: Mode = ""
         self._why = ""
+        self._said: tuple[Mode, str] = "", ""
         self._lost = ""
         self._silent = ""
         self._scanning = True
+        self._scanned = False  # at least once
+        self._walked = 0
+        self._scanning_said = False
+        self._paused: dict[bytes, str] = {}
+        self._walked_at = clock.monotonic()
         self.last_scan_at: datetime | None = None
         self.heartbeat = clock.monotonic()
 
@@ -57,8 +67,10 @@ class Status:
             why=lost or self._why,
             state="lost" if lost else "scanning" if self._scanning else "watching",
             pending=pending,
+            walked=self._walked,
             last_scan_at=self.last_scan_at,
             heartbeat=self.heartbeat,
+            paused=tuple(self._paused.values()),
         )
 
     @property
@@ -70,10 +82,11 @@ class Status:
         """Give a sign of life."""
         self.heartbeat = self._clock.monotonic()
 
-    def watching(self, mode: Mode, why: str) -> None:
-        """Note how the folder is watched from now on."""
-        if (mode, why) != (self._mode, self._why):
-            self._mode, self._why = mode, why
+    def watching(self, mode: Mode, why: str, *, said: bool = True) -> None:
+        """Note how the folder is watched from now on; not ``said``: it is logged with the next news."""
+        self._mode, self._why = mode, why
+        if said and (mode, why) != self._said:
+            self._said = mode, why
             self._log.info("inbox.watching", path=for_terminal(self._path), mode=mode, why=why)
 
     def lose(self, why: str) -> None:
@@ -101,10 +114,44 @@ class Status:
             self._silent = ""
             self._log.info("inbox.back", path=for_terminal(self._path))
 
-    def scanned(self) -> None:
+    def walked(self, files: int) -> None:
+        """Note how far the scan under way has come."""
+        self._walked = files
+        now = self._clock.monotonic()
+        if now - self._walked_at >= _PROGRESS_EVERY_S and not self._scanned:
+            self._walked_at, self._scanning_said = now, True
+            self._log.info("inbox.scanning", files=files)
+
+    def scanned(self, files: int, took_s: float) -> None:
         """Note the end of a whole scan."""
-        self._scanning = False
+        log = self._log.info if self._scanning_said else self._log.debug
+        self._scanning_said = False
+        log("inbox.scanned", files=files, took_s=round(took_s, 3))
+        self._scanning, self._scanned = False, True
+        self._walked = files
         self.last_scan_at = self._clock.now()
+
+    def overflowed(self) -> None:
+        """Note that events were lost."""
+        self._log.warning(
+            "inbox.overflow", reason="more events than the kernel keeps; a scan makes up for it"
+        )
+
+    def pause(self, folder: bytes, why: str) -> None:
+        """Note that files of a folder wait until its settings are mended."""
+        if self._paused.get(folder) != why:
+            self._paused[folder] = why
+            self._log.warning("folder.paused", folder=for_terminal(folder), reason=why)
+
+    def mended(self, folder: bytes) -> None:
+        """Note that a folder's settings are sound."""
+        if self._paused.pop(folder, None) is not None:
+            self._log.info("folder.resumed", folder=for_terminal(folder))
+
+    def foreign(self, folder: bytes) -> None:
+        """Note a folder that is left to another inbox, whose folder it is."""
+        reason = "another inbox's folder"
+        self._log.info("file.ignored", file=for_terminal(folder), reason=reason)
 
     def unreadable(self, folder: bytes, why: str) -> None:
         """Note a folder that is left out because it cannot be read."""

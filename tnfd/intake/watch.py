@@ -1,8 +1,9 @@
-"""File events as hints: fast, and never the truth (measured with watchfiles 1.3, November 2026).
+"""File events as hints: fast, and never the truth; here where there is no inotify, by way of watchfiles.
 
-Events get lost when a queue overflows, when a folder is filled as it is made, at the limit of watches,
-when the root is replaced; one name that is not UTF-8 ends the watcher. So everything here may fall silent
-or die, and the scan makes up for it. Owns one thread for each watcher; decides nothing about files.
+Measured with watchfiles 1.3, November 2026: events get lost when a queue overflows, when a folder is filled
+as it is made, at the limit of watches, when the root is replaced; one name that is not UTF-8 ends the
+watcher. So everything here may fall silent or die, and the scan makes up for it. Owns one thread for each
+watcher; decides nothing about files.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
+
+Kind = Literal["added", "modified", "deleted", "folder", "overflow"]
 
 STEP_MS = 40  # 10 would be 50 ms faster from close to hint, and cost 0.5 % of a core when idle (measured)
 DEBOUNCE_MS = 200
@@ -27,21 +30,30 @@ class WatcherDied(Exception):
     """The watcher ended; the message says why.
 
     ``hopeless``: starting it again would end the same way. ``unreadable``: a folder below cannot be read.
+    ``unproven``: it lives, but no event came when one should have.
     """
 
-    def __init__(self, why: str, *, hopeless: bool = False, unreadable: bool = False) -> None:
+    def __init__(
+        self, why: str, *, hopeless: bool = False, unreadable: bool = False, unproven: bool = False
+    ) -> None:
         self.why = why
-        self.hopeless = hopeless
+        self.hopeless = hopeless or unproven
         self.unreadable = unreadable
+        self.unproven = unproven
         super().__init__(why)
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Something happened at this path, or below it. b"" is the root itself."""
+    """Something happened at this path, or below it. b"" is the root itself.
+
+    ``folder``: a folder came, and is watched by now. ``overflow``: events were lost. ``moved``: the file came
+    by a rename (where that is known).
+    """
 
     rel: bytes
-    kind: Literal["added", "modified", "deleted"]
+    kind: Kind
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +126,9 @@ class Watcher:
             raise batch
         return batch
 
-    def abandon(self, why: str) -> None:
+    def abandon(self, why: str, *, unproven: bool = False) -> None:
         """End this watcher as if it had died: it has gone blind somewhere."""
-        self._batches.put_nowait(WatcherDied(why))
+        self._batches.put_nowait(WatcherDied(why, unproven=unproven))
 
     def is_set(self) -> bool:
         """Answer watchfiles, which asks at every step whether to stop: so all watches stand."""

@@ -82,7 +82,7 @@ class ChildMedia:
         """
         order = Order(
             request.encoding, request.max_bytes, request.limits, request.audio_languages, request.wanted,
-            request.stretches, request.next_index,
+            request.stretches, request.next_index, request.by_channel,
         )  # fmt: skip
         size_bytes = os.fstat(source_fd).st_size
         try:

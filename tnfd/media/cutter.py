@@ -161,6 +161,14 @@ class Cutting:
         if self.end is not None and self._heard >= self.end:
             self.finish()
 
+    def border(self) -> None:
+        """End a piece here: what follows is another channel's."""
+        self._write(len(self._held) // 2)
+        if self._piece is not None:
+            self._publish(torn=False)
+            self._torn = False
+            self._aim = self._lengths.aim(self._from)
+
     def finish(self) -> None:
         """There is no more."""
         if self.done:
@@ -243,6 +251,12 @@ class Pieces:
             if low < high and not one.done:
                 whole = (low, high) == (begin, end)
                 one.feed(data if whole else data[2 * (low - begin) : 2 * (high - begin)])
+
+    def border(self) -> None:
+        """The channel ends; the sound of the next one follows."""
+        for one in self._owed:
+            if isinstance(one, Cutting) and not one.done:
+                one.border()
 
     def finish(self) -> None:
         """There is no more sound."""

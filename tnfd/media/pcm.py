@@ -20,10 +20,11 @@ from tnfd.model import SAMPLE_RATE_HZ
 BLOCK_SAMPLES = 9_600  # ten Opus frames of 60 ms
 
 
-def read_blocks(recording: Recording) -> Iterator[bytes]:
+def read_blocks(recording: Recording, channel: int | None = None) -> Iterator[bytes]:
     """Yield the whole recording as blocks (s16, mono, 16 kHz), holes filled with silence.
 
-    A block holds at most BLOCK_SAMPLES samples; fewer only before a hole, a change of format, or the end.
+    ``channel``: of this one alone; None: all mixed. A block holds at most BLOCK_SAMPLES samples;
+    fewer only before a hole, a change of format, or the end.
 
     Raises:
         Fault: as ``Recording.frames``.
@@ -37,7 +38,7 @@ def read_blocks(recording: Recording) -> Iterator[bytes]:
             resampler = None
         yield from _silence(round(silence_s * SAMPLE_RATE_HZ))
         if resampler is None:
-            resampler = _Resampler(frame)
+            resampler = _Resampler(frame, channel)
         yield from resampler.push(frame)
     if resampler is not None:
         yield from resampler.finish()
@@ -64,7 +65,7 @@ class _Resampler:
     have a count of channels.
     """
 
-    def __init__(self, frame: Any) -> None:
+    def __init__(self, frame: Any, channel: int | None) -> None:
         self._format = _format_of(frame)
         sample_fmt, layout, rate_hz = self._format
         self._time_base = Fraction(1, rate_hz)
@@ -81,7 +82,14 @@ class _Resampler:
             )
         ]
         channels = frame.layout.nb_channels
-        if layout == f"{channels} channels":
+        if channel is not None:
+            # One that is gone after a change of format is silent.
+            nodes.append(
+                graph.add(
+                    "pan", f"mono|c0={'1' if channel < channels else '0'}*c{min(channel, channels - 1)}"
+                )
+            )
+        elif layout == f"{channels} channels":
             share = "+".join(f"{1 / channels:.6f}*c{index}" for index in range(channels))
             nodes.append(graph.add("pan", f"mono|c0={share}"))
         nodes.append(

@@ -90,7 +90,7 @@ class Preparation:
             raise Fault("media.crashed", f"the decoder sent {error}") from error
         if isinstance(event, Probed) and event.media.duration_s is not None:
             # Margins are wide enough for a header that promises thirty times too little.
-            self._limit_s = time_limit_s(self._size_bytes, event.media.duration_s)
+            self._limit_s = time_limit_s(self._size_bytes, event.media.duration_s * event.media.channels)
         self._over = isinstance(event, Decoded)
         return event
 

@@ -118,6 +118,11 @@ class Recording:
         )
 
     @property
+    def channels(self) -> int:
+        """How many channels the chosen stream has."""
+        return max(1, int(self._stream.codec_context.layout.nb_channels))
+
+    @property
     def origin_s(self) -> float | None:
         """Where the recording starts on its own clock: the earliest start of any of its streams."""
         start = self._container.start_time

@@ -7,13 +7,15 @@ Runs in a process of its own, forked by the nursery for one file; only the cut f
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import resource
 import select
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import av.error
 
@@ -80,8 +82,10 @@ def prepare_recording(
     """
     try:
         with open_recording(source_fd, order.audio_languages) as recording:
-            tell(Probed(recording.media))
-            samples = _write_cuts(recording, scratch_fd, order, tell, stop)
+            channels = recording.channels if order.by_channel else 1
+            tell(Probed(replace(recording.media, channels=channels)))
+            blocks = _blocks(recording, source_fd, order, channels)
+            samples = _write_cuts(recording, blocks, channels, scratch_fd, order, tell, stop)
             tell(Decoded(samples, recording.bad_packets))
     except MemoryError:
         raise
@@ -89,8 +93,34 @@ def prepare_recording(
         raise Fault("media.corrupt", error.strerror or "") from error
 
 
+def _blocks(recording: Recording, source_fd: int, order: Order, channels: int) -> Iterator[bytes | None]:
+    """Yield the sound; of several channels one after the other, with None between them.
+
+    All are as long as the first: a place in one is the same place in another.
+    """
+    if not order.by_channel:
+        yield from read_blocks(recording)
+        return
+    length = 0
+    for block in read_blocks(recording, 0):
+        length += len(block)
+        yield block
+    for channel in range(1, channels):
+        yield None
+        left = length
+        with open_recording(source_fd, order.audio_languages) as again:
+            for block in read_blocks(again, channel):
+                yield block[:left]
+                left -= min(left, len(block))
+                if not left:
+                    break
+        yield bytes(left)
+
+
 def _write_cuts(
     recording: Recording,
+    blocks: Iterator[bytes | None],
+    channels: int,
     scratch_fd: int,
     order: Order,
     tell: Callable[[MediaEvent], None],
@@ -98,6 +128,8 @@ def _write_cuts(
 ) -> int:
     """Return the number of samples decoded."""
     promised_s = recording.media.duration_s
+    if promised_s is not None:
+        promised_s *= channels
     if promised_s is not None and promised_s > MAX_AUDIO_S:
         raise too_long()
     numbers = itertools.count(order.next_index)
@@ -111,8 +143,11 @@ def _write_cuts(
     ]  # fmt: skip
     pieces = Pieces(owed)
     try:
-        for block in read_blocks(recording):
-            pieces.feed(block)
+        for block in blocks:
+            if block is None:
+                pieces.border()
+            else:
+                pieces.feed(block)
             if stop():
                 raise BrokenPipeError
             if pieces.done:
@@ -137,7 +172,8 @@ def _read_line(reply: socket.socket) -> bytes:
 
 def _bind(order: Order, size_bytes: int) -> None:
     """Bound what a hostile file can make this process take. All limits but memory are the same on macOS."""
-    os.nice(_NICENESS)
+    with contextlib.suppress(PermissionError):  # the service forbids it (~@resources), and is nice itself
+        os.nice(_NICENESS)
     # At the soft limit SIGXCPU says why; the hard one is SIGKILL.
     _limit(resource.RLIMIT_CPU, int(time_limit_s(size_bytes, None)), spare=5)
     _limit(resource.RLIMIT_FSIZE, min(order.max_bytes, _LARGEST_FILE_BYTES) + _SPARE_FILE_BYTES)

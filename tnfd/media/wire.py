@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from tnfd.errors import Fault
-from tnfd.media.limits import MAX_AUDIO_S, MAX_STREAMS
+from tnfd.media.limits import MAX_AUDIO_S, MAX_CHANNELS, MAX_STREAMS
 from tnfd.model import SAMPLE_RATE_HZ, Cut, Encoding, MediaInfo
 from tnfd.ports.media import Decoded, MediaEvent, Probed
 from tnfd.rules.cuts import OVERLAP, Limits, Stretch
@@ -84,6 +84,7 @@ class Order:
     wanted: tuple[Cut, ...] = ()
     stretches: tuple[Stretch, ...] = (Stretch(0, None),)
     next_index: int = 0
+    by_channel: bool = False
 
     def line(self) -> bytes:
         """Return the order as one line."""
@@ -99,6 +100,7 @@ class Order:
                 ],
                 "stretches": [[one.start, one.end, one.torn_start, one.torn_end] for one in self.stretches],
                 "next_index": self.next_index,
+                "by_channel": self.by_channel,
             }
         )
 
@@ -114,6 +116,7 @@ class Order:
             tuple(Cut(*cut) for cut in fields["wanted"]),
             tuple(Stretch(*one) for one in fields["stretches"]),
             fields["next_index"],
+            fields["by_channel"],
         )
 
 
@@ -148,6 +151,7 @@ def line_of(event: MediaEvent | Fault) -> bytes:
                     "duration_s": media.duration_s,
                     "audio_streams": media.audio_streams,
                     "recorded_at": media.recorded_at,
+                    "channels": media.channels,
                 }
             )
         case Cut():
@@ -239,6 +243,7 @@ class Conversation:
             duration_s=_seconds(fields.get("duration_s")),
             audio_streams=_whole(fields.get("audio_streams"), 1, MAX_STREAMS),
             recorded_at=_moment(fields.get("recorded_at")),
+            channels=_whole(fields.get("channels"), 1, MAX_CHANNELS),
         )
 
     def _cut(self, fields: dict[str, Any]) -> Cut:

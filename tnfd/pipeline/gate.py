@@ -89,6 +89,10 @@ class Gate:
         self._said_budget: str | None = None
         self._owed: list[_End] = []  # ends that the ledger could not write down
 
+    def forget(self, engine: str) -> None:
+        """An engine may have other slots from now on; the ledger counts those that are still taken."""
+        self._slots.pop(engine, None)
+
     async def expect(self, engine: Engine, *, job: str, inbox: str) -> None:
         """Ask before preparing a recording whether it could be sent at all; full slots do not count.
 

@@ -38,7 +38,7 @@ class JobHandler:
         self._deliverer = deliverer
         self._adopter = adopter
         self._clock = clock
-        self._policy = policy
+        self.policy = policy
 
     async def __call__(self, lease: Lease) -> Outcome:
         """Do the job; every failure becomes an outcome, but a lost lease and a lost database."""
@@ -76,7 +76,7 @@ class JobHandler:
         outcome = decide_outcome(
             fault,
             failures=0 if anew else lease.job.failures,
-            policy=self._policy,
+            policy=self.policy,
             now=self._clock.now(),
             chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
         )

@@ -22,6 +22,9 @@ from tnfd.errors import Fate, Fault
 from tnfd.model import SAMPLE_RATE_HZ, ChunkResult, Cut, Encoding, EngineChoice, MediaInfo
 from tnfd.pipeline.files import FileThreads, check_settled, open_settled
 from tnfd.pipeline.gate import Gate
+from tnfd.pipeline.hearing import Hearing, Judge, Wishes
+from tnfd.pipeline.room import Room
+from tnfd.pipeline.voicebook import VoiceBook
 from tnfd.ports.engine import Engine, EngineChunk, Engines, Hints
 from tnfd.ports.media import Media, PrepareRequest, Probed
 from tnfd.ports.progress import Progress, Stage
@@ -29,11 +32,17 @@ from tnfd.ports.queue import Lease
 from tnfd.ports.store import WorkStore
 from tnfd.rules.cuts import Limits, Stretch, expected, limits_for, shorter_s, uncovered
 from tnfd.rules.formats import TIMED
+from tnfd.rules.hearing.phrases import Sound
+from tnfd.rules.quality import Asked
+from tnfd.rules.voices import has_speakers
+from tnfd.through import beside
 
 _log = structlog.get_logger("tnfd.job")
 
 SHORTEST_S = 0.1  # servers refuse less (facts: 400 "too short")
 _MAX_ADJUSTMENTS = 8  # an engine learns each thing once; this only bounds a bug
+_MOST_CHANNELS = 8
+_SHORT_S = 30.0  # pieces whose words get their times from us: errors stay within one
 _AHEAD_BYTES = 64 * 1024 * 1024  # of one recording: encoded, and not answered yet
 _FALLBACK: Encoding = "wav"  # what a server gets that does not understand Opus
 
@@ -60,8 +69,9 @@ class Rooms:
     engines: Engines
     files: FileThreads
     progress: Progress
-    workers: asyncio.Semaphore  # files whose requests are being sent at once
+    workers: Room  # files whose requests are being sent at once
     lessons: Lessons
+    hearing: Hearing | None = None
 
 
 @dataclass(slots=True)
@@ -100,6 +110,9 @@ class Making:
             self._known_samples,
         )
         self._max_s = known.max_s
+        settings = lease.job.settings
+        self._want_times = settings.speakers == "channels" or any(one in TIMED for one in settings.formats)
+        self._voices = VoiceBook(settings, folder, rooms.hearing.ear if rooms.hearing else None)
         self._ready: set[int] = set()  # encoded, not answered
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._sent: set[int] = set()  # of these, those in flight
@@ -187,7 +200,9 @@ class Making:
         made = self.made
         if made.samples is not None or made.media is None:
             return len(made.cuts)
-        return max(len(made.cuts), expected(made.media.duration_s, self._limits()))
+        length_s = made.media.duration_s
+        length_s = None if length_s is None else length_s * made.media.channels
+        return max(len(made.cuts), expected(length_s, self._limits()))
 
     def _launch(self) -> None:
         """Ask for every cut that is ready, once this file may send at all."""
@@ -248,8 +263,11 @@ class Making:
     def _limits(self) -> Limits:
         can = self._engine.capabilities
         learned = [one for one in (self._max_s, self._rooms.lessons.longest_s.get(self._engine.name)) if one]
+        longest_s = can.max_s
+        if self._want_times and not can.timestamps and self._rooms.hearing is not None:
+            longest_s = min(longest_s, _SHORT_S)  # the price goes by the minute: the same for short pieces
         return limits_for(
-            self._encoding, max_s=can.max_s, max_bytes=can.max_bytes, slots=can.max_concurrency,
+            self._encoding, max_s=longest_s, max_bytes=can.max_bytes, slots=can.max_concurrency,
             learned_s=min(learned, default=None),
         )  # fmt: skip
 
@@ -305,6 +323,7 @@ class Making:
             self._folder, self._encoding, can.max_bytes, self._limits(),
             lease.job.settings.audio_languages, tuple(self._wanted()),
             tuple(self._stretches()), self._next_index,
+            by_channel=lease.job.settings.speakers == "channels",
         )  # fmt: skip
         whole = any(stretch.end is None for stretch in request.stretches)
         fd = await self._open()
@@ -327,11 +346,13 @@ class Making:
             os.close(fd)
 
     async def _probed(self, media: MediaInfo) -> None:
+        if self._lease.job.settings.speakers == "channels" and not 2 <= media.channels <= _MOST_CHANNELS:
+            raise Fault("engine.no_speakers", f"the recording has {_counted(media.channels)}")
         if self.made.media is None:
             self.made.media = media
             await self._rooms.store.save_media(self._lease, media)
         if self.made.samples is None:
-            self._rooms.progress.measured(self._lease.job.id, media.duration_s or 0.0)
+            self._rooms.progress.measured(self._lease.job.id, (media.duration_s or 0.0) * media.channels)
         self._changed.set()
 
     async def _cut(self, cut: Cut) -> None:
@@ -380,6 +401,8 @@ class Making:
                 await self._split(cut, fault)
             elif fault.fate is Fate.REENCODE:
                 await self._reencode(cut, fault)
+            elif fault.code == "engine.no_speakers":
+                raise  # the whole recording's, not this cut's
             elif fault.fate is Fate.FILE or (self._is_last(fault) and fault.code.startswith("engine.")):
                 await self._lose(cut, fault)
             else:
@@ -406,27 +429,69 @@ class Making:
         settings = self._lease.job.settings
         encoding = self._engine.capabilities.encoding if not cut.file.endswith(".wav") else _FALLBACK
         chunk = EngineChunk(self._folder / cut.file, encoding, cut.duration_s, cut.size_bytes)
-        want_times = any(format in TIMED for format in settings.formats)
-        hints = Hints(settings.languages, settings.prompt, settings.keywords, want_times=want_times)
-        for _ in range(_MAX_ADJUSTMENTS):
-            try:
-                result = await self._request(cut, chunk, hints)
-                break
-            except Fault as fault:
-                if fault.fate is not Fate.ADJUST:
-                    raise
-        else:
-            raise Fault("engine.rejected", "the server keeps refusing options")
-        self.made.results[cut.index] = result
+        hints = Hints(
+            settings.languages, settings.prompt, settings.keywords, want_times=self._want_times,
+            speakers=settings.speakers == "engine",
+        )  # fmt: skip
+        sound: list[Sound | None] = []
+        async with self._voices.turn() as voices:
+            asked = self._adjusted(cut, chunk, replace(hints, voices=voices))
+            result = await beside(asked, self._listen(chunk, sound))
+            await self._voices.learn(chunk, result)
+        if settings.speakers == "engine" and not has_speakers(result.segments):
+            raise Fault("engine.no_speakers", "the server named none")
+        self.made.results[cut.index] = result = await self._heard(
+            cut, chunk, hints, result, next(iter(sound), None)
+        )
         self.made.answers += 1
         self._ready.discard(cut.index)
         if encoding == _FALLBACK:
             self._rooms.lessons.encoding[self._engine.name] = _FALLBACK
 
-    async def _request(self, cut: Cut, chunk: EngineChunk, hints: Hints) -> ChunkResult:
+    async def _adjusted(self, cut: Cut, chunk: EngineChunk, hints: Hints) -> ChunkResult:
+        for _ in range(_MAX_ADJUSTMENTS):
+            try:
+                return await self._request(
+                    cut, chunk, hints, lambda answer: self._voices.named(answer, cut.start_s)
+                )
+            except Fault as fault:
+                if fault.fate is not Fate.ADJUST:
+                    raise
+        raise Fault("engine.rejected", "the server keeps refusing options")
+
+    async def _listen(self, chunk: EngineChunk, into: list[Sound | None]) -> None:
+        """Hear where somebody speaks while the engine works; costs nothing then."""
+        if self._rooms.hearing is not None and not self._engine.capabilities.draft:
+            into.append(await self._rooms.hearing.listen(chunk))
+
+    async def _heard(
+        self, cut: Cut, chunk: EngineChunk, hints: Hints, result: ChunkResult, sound: Sound | None
+    ) -> ChunkResult:
+        """Judge an answered cut, and give it times; what that adds is stored."""
+        if self._rooms.hearing is None:
+            return result
+        wishes = Wishes(
+            Asked(hints.prompt, hints.keywords), self._want_times, hints.languages,
+            trusted=self._engine.capabilities.draft,
+        )  # fmt: skip
+
+        async def again(shifted: EngineChunk, judge: Judge) -> ChunkResult:
+            def judged(answer: ChunkResult) -> ChunkResult:
+                return judge(self._voices.named(answer, cut.start_s))
+
+            voices = replace(hints, voices=self._voices.known)
+            return await self._request(cut, shifted, voices, judged)
+
+        stopping = self._draining != "no" or self._stopped is not None
+        heard = await self._rooms.hearing.heard(chunk, result, sound, wishes, None if stopping else again)
+        if heard != result:
+            await self._rooms.store.save_heard(self._lease, cut.index, heard)
+        return heard
+
+    async def _request(self, cut: Cut, chunk: EngineChunk, hints: Hints, judge: Judge) -> ChunkResult:
         can, job = self._engine.capabilities, self._lease.job
         async with self._rooms.gate.request(
-            self._engine, job=job.id, inbox=job.inbox, audio_s=cut.duration_s
+            self._engine, job=job.id, inbox=job.inbox, audio_s=chunk.duration_s
         ) as ticket:
             self._sent.add(cut.index)
             try:
@@ -437,9 +502,10 @@ class Making:
                     raise Fault("engine.model_gone", self._choice.model) from fault
                 raise
             faultpoints.reach("work.answered")
-            audio_s = result.audio_s if result.audio_s is not None else cut.duration_s
+            audio_s = result.audio_s if result.audio_s is not None else chunk.duration_s
             cost_usd = result.cost_usd if result.cost_usd is not None else audio_s / 60 * can.usd_per_minute
             ticket.cost_usd = cost_usd
+            result = judge(result)
             await self._rooms.store.save_chunk(
                 self._lease,
                 cut.index,
@@ -508,6 +574,10 @@ class Making:
         self._faults[cut.index] = fault
         self.made.losses[cut.index] = fault.code
         self._ready.discard(cut.index)
+
+
+def _counted(channels: int) -> str:
+    return "one channel" if channels == 1 else f"{channels} channels"
 
 
 def _on_disk(folder: Path, cuts: list[Cut]) -> set[int]:

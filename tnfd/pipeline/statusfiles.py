@@ -14,18 +14,21 @@ import structlog
 
 from tnfd import faultpoints
 from tnfd.errors import Fault, NameTaken, SourceVanished
-from tnfd.model import Job
+from tnfd.model import Job, JobState
 from tnfd.pipeline.files import FileThreads, Place, place_of
 from tnfd.ports.clock import Clock
 from tnfd.ports.outputs import Outputs
 from tnfd.ports.store import StatusStore
 from tnfd.root import Root
+from tnfd.rules.adopt import MAX_STATUS_BYTES, parse_status
+from tnfd.rules.adoption import speaks_for_another
 from tnfd.rules.names import status_name, status_names
 from tnfd.rules.status import StatusAction, decide_status, render_status
 
 _log = structlog.get_logger("tnfd.status")
 
 _GROUP = 100
+_NAMES = 100  # more files of one name than this have not come together
 _AGAIN_S = 60.0  # after a status file could not be written
 
 
@@ -83,10 +86,14 @@ class StatusKeeper:
             has_outputs=bool(job.outputs),
         )
         place, sha256 = place_of(job), None
+        if await self._is_others(job, place):
+            await self._store.status_written(job.id, revision, None)
+            return
         if job.seen_at < self._since and job.id not in self._swept:
             with contextlib.suppress(SourceVanished):
                 await self._files.run(place.root, self._sweep, place, job.id)
             self._swept.add(job.id)
+        former = await self._former(job, place) if job.moved_to is None else None
         if action is StatusAction.WRITE:
             with contextlib.suppress(SourceVanished):  # nowhere to write it any more
                 sha256 = await self._write(job, place)
@@ -94,9 +101,33 @@ class StatusKeeper:
             name = await self._name_of(job, place)
             with contextlib.suppress(SourceVanished):  # its folder left with it
                 await self._files.run(place.root, self._remove, job, place, name)
+        if former is not None:
+            with contextlib.suppress(SourceVanished):
+                await self._files.run(former[0].root, self._remove, job, *former)
         faultpoints.reach("status.written")
         await self._store.status_written(job.id, revision, sha256)
         faultpoints.reach("status.recorded")
+
+    async def _is_others(self, job: Job, place: Place) -> bool:
+        """Whether the status file speaks for another machine that works on this recording, or has done so."""
+        if job.state not in (JobState.SETTLING, JobState.QUEUED):
+            return False
+
+        def look() -> bool:
+            with place.open() as fd:
+                name = status_name(_shown_name(job), limit=self._outputs.name_limit(fd))
+                data = self._outputs.read(fd, name, max_bytes=MAX_STATUS_BYTES)
+            status = None if data is None else parse_status(data)
+            if status is None or status.job == job.id:
+                return False
+            # Before its content is hashed here, the other's hash has nothing to be compared with.
+            sha256 = job.sha256 or status.sha256 or ""
+            return speaks_for_another(status, sha256=sha256, instance=self._instance)
+
+        try:
+            return await self._files.run(place.root, look)
+        except SourceVanished:
+            return False
 
     def _sweep(self, place: Place, job_id: str) -> None:
         """Remove what a killed process was writing for this job; nobody may come to write for it again."""
@@ -124,6 +155,27 @@ class StatusKeeper:
             return self._outputs.write_status(
                 fd, name, data, job=job.id, source_name=job.source.name, mode_from=mode_from
             )
+
+    async def _former(self, job: Job, place: Place) -> tuple[Place, bytes] | None:
+        """Where its status file lies under the name that the recording had before it was renamed."""
+        for folder, output in await self._store.outputs(job.id):
+            if output.format != "status":
+                continue
+            names = itertools.islice(status_names(_shown_name(job)), _NAMES)
+            if folder == place.path and output.name in {*names, await self._present_name(job, place)}:
+                return None
+            base = place.root.rstrip(b"/") + b"/"
+            if folder == place.root or folder.startswith(base):
+                return Place(place.root, folder[len(base) :], create=False), output.name
+            return Place(folder, b"", create=False), output.name
+        return None
+
+    async def _present_name(self, job: Job, place: Place) -> bytes:
+        try:
+            limit = await self._files.run(place.root, self._limit, place)
+        except SourceVanished:
+            return b""
+        return status_name(_shown_name(job), limit=limit)
 
     async def _name_of(self, job: Job, place: Place) -> bytes | None:
         """The name that was reserved for it, if any was."""

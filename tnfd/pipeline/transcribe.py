@@ -11,14 +11,26 @@ import contextlib
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tnfd import faultpoints
 from tnfd.errors import LOST, Fate, Fault
-from tnfd.model import SAMPLE_RATE_HZ, Cut, EngineChoice, Gap, Transcript, Waiting, WaitReason
+from tnfd.model import (
+    SAMPLE_RATE_HZ,
+    Cut,
+    EngineChoice,
+    Gap,
+    JobSettings,
+    Transcript,
+    Waiting,
+    WaitReason,
+)  # fmt: skip
 from tnfd.pipeline.files import FileThreads
 from tnfd.pipeline.gate import Gate, MustWait
+from tnfd.pipeline.hearing import Hearing
 from tnfd.pipeline.making import SHORTEST_S, Lessons, Made, Making, Rooms
+from tnfd.pipeline.room import Room
 from tnfd.ports.engine import Engine, Engines
 from tnfd.ports.media import Media
 from tnfd.ports.progress import Progress, Unheard
@@ -26,11 +38,13 @@ from tnfd.ports.queue import Lease
 from tnfd.ports.store import WorkStore
 from tnfd.rules.cuts import uncovered
 from tnfd.rules.stitch import stitch
+from tnfd.rules.tongue import languages_of
+from tnfd.rules.voices import by_channel, has_speakers
 from tnfd.through import beside
 
 
 class Transcriber:
-    """Makes transcripts. ``workers`` bounds the files whose requests are being sent at once.
+    """Makes transcripts. ``room`` bounds the files whose requests are being sent at once.
 
     A job that has failed ``max_attempts`` - 1 times has its last chance: what then still fails becomes a gap,
     if anything else of the recording was answered.
@@ -45,16 +59,18 @@ class Transcriber:
         files: FileThreads,
         scratch: Path,
         *,
-        workers: int,
+        room: Room,
         max_attempts: int = 1,
+        hearing: Hearing | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._store = store
         self._gate = gate
         self._scratch = scratch
-        self._max_attempts = max_attempts
-        places = asyncio.Semaphore(workers)
-        self._rooms = Rooms(store, gate, media, engines, files, progress or Unheard(), places, Lessons())
+        self.max_attempts = max_attempts
+        self._rooms = Rooms(
+            store, gate, media, engines, files, progress or Unheard(), room, Lessons(), hearing
+        )
         self._making: dict[str, Making] = {}
         self._answers: dict[str, int] = {}
         self._drain: Callable[[Making], None] | None = None
@@ -90,12 +106,14 @@ class Transcriber:
 
     async def _transcribe(self, lease: Lease) -> Transcript:
         engine, choice = await self._engine(lease)
+        if lease.job.settings.speakers == "engine" and not engine.capabilities.speakers:
+            raise Fault("engine.no_speakers", f"{choice.name}, model {choice.model}")
         if not lease.transcription.cuts_complete:
             # encoded audio that cannot be sent would only fill the disk
             await self._gate.expect(engine, job=lease.job.id, inbox=lease.job.inbox)
         making = self._making[lease.job.id] = Making(
             self._rooms, lease, engine, choice, self._folder(lease),
-            last_chance=lease.job.failures + 1 >= self._max_attempts,
+            last_chance=lease.job.failures + 1 >= self.max_attempts,
         )  # fmt: skip
         if self._drain is not None:
             self._drain(making)
@@ -106,7 +124,7 @@ class Transcriber:
             raise
         finally:
             del self._making[lease.job.id]
-        transcript = _stitched(engine, made)
+        transcript = _voiced(_stitched(engine, made), made, lease.job.settings)
         if not any(result.text for result in made.results.values()) and made.losses:
             raise making.fault or Fault(next(iter(made.losses.values())))
         await self._store.save_transcript(lease, transcript)
@@ -140,7 +158,8 @@ async def _warm(engine: Engine) -> None:
 
 def _stitched(engine: Engine, made: Made) -> Transcript:
     cuts = list(made.cuts.values())
-    promised_s = made.media.duration_s if made.media and made.media.duration_s else 0.0
+    channels = made.media.channels if made.media else 1
+    promised_s = (made.media.duration_s or 0.0) * channels if made.media else 0.0
     gaps: list[Gap] = []
     if made.samples is not None:
         heard_s = made.samples / SAMPLE_RATE_HZ
@@ -150,6 +169,18 @@ def _stitched(engine: Engine, made: Made) -> Transcript:
         gaps = _undecoded(cuts, heard_s, made.broken)
     flags = _flags(engine, cuts, heard_s, promised_s)
     return stitch(cuts, made.results, duration_s=heard_s, errors=made.losses, gaps=gaps, flags=flags)
+
+
+def _voiced(transcript: Transcript, made: Made, settings: JobSettings) -> Transcript:
+    """Name who speaks, and the language where the engine did not."""
+    if settings.speakers == "channels" and made.media is not None and made.media.channels > 1:
+        transcript = by_channel(transcript, made.media.channels, settings.speaker_names)
+    if settings.speakers == "engine" and not has_speakers(transcript.segments):
+        raise Fault("engine.no_speakers", "the server named none")
+    if transcript.text and not transcript.languages:
+        texts = [result.text for _, result in sorted(made.results.items())]
+        transcript = replace(transcript, languages=languages_of(texts, settings.languages))
+    return transcript
 
 
 def _undecoded(cuts: list[Cut], length_s: float, code: str) -> list[Gap]:

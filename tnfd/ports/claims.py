@@ -18,6 +18,21 @@ def inbox_scope(root: bytes) -> str:
     return f"inbox:{root.decode('utf-8', 'backslashreplace')}"
 
 
+Layers = tuple[tuple[bytes, bytes], ...]  # folders below an inbox, with their settings files' content
+
+
+class Subtrees(Protocol):
+    """What holds in the folders of an inbox."""
+
+    def resolve(self, layers: Layers) -> JobSettings:
+        """Lay settings files over the inbox's settings, the outermost first.
+
+        Raises:
+            ConfigError: with every problem that there is.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a file was found: the scope that works on it, the inbox's name, what is asked for."""
@@ -29,20 +44,27 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A finished file and its hash; ``ref.stat`` is the stat that held before and after hashing."""
+    """A finished file and its hash; ``ref.stat`` is the stat that held before and after hashing.
+
+    ``follows``: the job of this very file, which was renamed or moved here.
+    """
 
     ref: FileRef
     sha256: str
     seen_at: datetime
     settled_at: datetime
     flags: tuple[str, ...] = ()
+    follows: str = ""
 
 
 class Claims(Protocol):
     """Turns files into jobs. Every call is durable when it returns."""
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
-        """Everything below ``root`` that was claimed, refused or skipped: relative path -> stat then."""
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
+        """What was claimed, refused or skipped below ``root``: relative path and stat then.
+
+        The next ``limit`` of them, in the order of their paths, beyond the path ``after``.
+        """
         ...
 
     async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:

@@ -27,6 +27,7 @@ class Capabilities:
     draft: bool = False  # marks transcripts with the flag "draft"
     only_languages: tuple[str, ...] | None = None  # None: any
     uploads: bool = True  # False: the audio stays on this machine
+    speakers: bool = False  # may tell speakers apart
     requests_per_minute: float = 0.0  # as the owner caps it; 0: only the server's own limit
 
 
@@ -44,6 +45,15 @@ class EngineChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Voice:
+    """Somebody's voice: a name, and some seconds of nobody else speaking, as a file's content."""
+
+    name: str
+    sample: bytes
+    media_type: str  # audio/wav
+
+
+@dataclass(frozen=True, slots=True)
 class Hints:
     """What the settings tell the engine about the recording."""
 
@@ -51,6 +61,8 @@ class Hints:
     prompt: str = ""
     keywords: tuple[str, ...] = ()
     want_times: bool = False
+    speakers: bool = False  # name who speaks
+    voices: tuple[Voice, ...] = ()  # whom the engine may know
 
 
 class Engine(Protocol):

@@ -19,7 +19,8 @@ class PrepareRequest:
     Encoded cuts are written into ``scratch`` (an existing folder) as whole files. ``wanted`` are cuts that
     are known and are encoded (again), each into the file that it names. ``stretches`` are cut within
     ``limits``, by default all of it; their cuts are numbered from ``next_index`` on. No file holds more than
-    ``max_bytes``.
+    ``max_bytes``. ``by_channel``: the recording counts as its channels one after the other, each as long as
+    the whole.
     """
 
     scratch: Path
@@ -30,6 +31,7 @@ class PrepareRequest:
     wanted: tuple[Cut, ...] = ()
     stretches: tuple[Stretch, ...] = (Stretch(0, None),)
     next_index: int = 0
+    by_channel: bool = False
 
 
 @dataclass(frozen=True, slots=True)

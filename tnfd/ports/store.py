@@ -39,6 +39,19 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Kin:
+    """A job of a file with this device, inode and content, but under another path.
+
+    ``ended``: its outputs were written; ``outputs`` are those beside it, each with its sha256.
+    """
+
+    job: str
+    path: bytes
+    ended: bool
+    outputs: tuple[tuple[bytes, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """There is nothing to do for this id now, and why."""
 
@@ -65,8 +78,8 @@ class Command:
 class IntakeStore(Protocol):
     """What intake needs."""
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
-        """All sights below a root."""
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
+        """The next ``limit`` sights below a root, in the order of their paths, beyond the path ``after``."""
         ...
 
     async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
@@ -75,6 +88,10 @@ class IntakeStore(Protocol):
 
     async def claim(self, origin: Origin, found: Sequence[Found]) -> list[Claim]:
         """Claim a group of files in one commit and submit the new jobs."""
+        ...
+
+    async def kin(self, found: Sequence[Found]) -> dict[int, list[Kin]]:
+        """Jobs that some of these files may have had under another path, newest first, by position."""
         ...
 
     async def settling(self, origin: Origin, ref: FileRef, seen_at: datetime) -> str:
@@ -171,6 +188,10 @@ class WorkStore(Protocol):
         cost_usd: float, audio_s: float,
     ) -> None:  # fmt: skip
         """Store an answer and what it cost; fixes the transcription's engine."""
+        ...
+
+    async def save_heard(self, lease: Lease, index: int, result: ChunkResult) -> None:
+        """Store what listening added to an answer: its times, its doubts."""
         ...
 
     async def job(self, job_id: str) -> Job | None:

@@ -31,9 +31,22 @@ _AFTER_BUG_S = 30.0  # until a job is delivered again whose handler raised what 
 _IDLE_LOOK_S = 5.0  # the command line wakes us by a control row; this only mends what a bug forgot
 
 
+class _Bounded(asyncio.Queue[str | None]):
+    """A queue whose bound may change while others wait at it."""
+
+    def __init__(self, bound: int) -> None:
+        super().__init__()
+        self.bound = max(1, bound)
+
+    def full(self) -> bool:
+        """Whether nothing more fits in."""
+        return self.qsize() >= self.bound
+
+
 @dataclass(slots=True)
 class _InWork:
     task: asyncio.Task[Outcome]
+    scope: str
     cancelled: bool = field(default=False)  # by command: the command has written the state already
 
 
@@ -58,7 +71,11 @@ class EmbeddedQueue:
         self._clock = clock
         self._scopes = scopes
         self._concurrency = concurrency
-        self._ids: asyncio.Queue[str | None] = asyncio.Queue(maxsize=max(1, size))
+        self._ids = _Bounded(size)
+        self._group: asyncio.TaskGroup | None = None
+        self._workers = 0  # alive
+        self._hired = 0  # ever
+        self._surplus = 0  # workers that are to end
         self._handed: set[str] = set()  # in memory or in work
         self._express = express
         self._express_ids: asyncio.Queue[str | None] = asyncio.Queue()
@@ -67,12 +84,38 @@ class EmbeddedQueue:
         self._wake = asyncio.Event()
         self._draining = False
         self._on_finished = on_finished
+        self._handler: Handler | None = None
         self.fed_at = clock.monotonic()  # the watchdog looks at this
 
     @property
     def in_work(self) -> list[str]:
         """Ids of the jobs that workers hold."""
         return list(self._in_work)
+
+    @property
+    def scopes_in_work(self) -> set[str]:
+        """Scopes of the jobs that workers hold."""
+        return {work.scope for work in self._in_work.values()}
+
+    def resize(self, *, concurrency: int, size: int) -> None:
+        """Work on more or fewer jobs at once; who is too many ends after the job at hand."""
+        self._concurrency = concurrency
+        self._ids.bound = size
+        if self._group is not None and self._handler is not None and not self._draining:
+            self._surplus = self._workers - concurrency
+            for _ in range(-self._surplus):
+                self._hire(self._group, self._handler)
+        self._wake.set()
+
+    def refresh(self) -> None:
+        """Forget what nobody has begun, and ask the store anew: the scopes are others now."""
+        kept = [self._ids.get_nowait() for _ in range(self._ids.qsize())]
+        for job_id in kept:
+            if job_id is None:
+                self._ids.put_nowait(None)
+            else:
+                self._handed.discard(job_id)
+        self._wake.set()
 
     def wake(self) -> None:
         """Say that there may be something to deliver."""
@@ -98,25 +141,42 @@ class EmbeddedQueue:
 
     async def run(self, handler: Handler) -> None:
         """Work until drained; cancelled, everything in progress is released first."""
-        self._ids = asyncio.Queue(self._ids.maxsize)
+        self._ids = _Bounded(self._ids.bound)
         self._handed.clear()
         self._express_ids = asyncio.Queue()
         self._express_handed.clear()
+        self._handler, self._workers, self._hired, self._surplus = handler, 0, 0, 0
         await self._store.reclaim()  # if an earlier run crashed, its leases would be held for ever
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._feed(), name="queue.feed")
-            for number in range(self._concurrency):
-                worker = self._worker(handler, self._ids, self._handed)
-                group.create_task(worker, name=f"queue.worker-{number + 1}")
-            for number in range(self._express):
-                worker = self._worker(handler, self._express_ids, self._express_handed)
-                group.create_task(worker, name=f"queue.express-{number + 1}")
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                self._group.create_task(self._feed(), name="queue.feed")
+                for _ in range(self._concurrency):
+                    self._hire(self._group, handler)
+                for number in range(self._express):
+                    worker = self._worker(handler, self._express_ids, self._express_handed)
+                    self._group.create_task(worker, name=f"queue.express-{number + 1}")
+        finally:
+            self._group = None
+
+    def _hire(self, group: asyncio.TaskGroup, handler: Handler) -> None:
+        self._workers += 1
+        self._hired += 1
+        group.create_task(self._employ(handler), name=f"queue.worker-{self._hired}")
+
+    async def _employ(self, handler: Handler) -> None:
+        try:
+            await self._worker(handler, self._ids, self._handed)
+        finally:
+            self._workers -= 1
 
     async def _feed(self) -> None:
         while not self._draining:
             self._wake.clear()
             self.fed_at = self._clock.monotonic()
-            free = self._ids.maxsize - self._ids.qsize()
+            while self._surplus > 0 and not self._ids.full():
+                self._surplus -= 1
+                self._ids.put_nowait(None)
+            free = max(0, self._ids.bound - self._ids.qsize())
             ids = await self._store.ready(self._scopes, limit=free, without=self._handed) if free else []
             for job_id in ids:
                 self._handed.add(job_id)
@@ -126,7 +186,7 @@ class EmbeddedQueue:
             await self._rest(_IDLE_LOOK_S if due_s is None else min(_IDLE_LOOK_S, due_s + 0.01))
         while not self._ids.empty():  # what nobody has begun stays queued in the store
             self._handed.discard(self._ids.get_nowait() or "")
-        for _ in range(self._concurrency):
+        for _ in range(self._workers):
             await self._ids.put(None)
         for _ in range(self._express):
             self._express_ids.put_nowait(None)
@@ -170,7 +230,7 @@ class EmbeddedQueue:
         """Run the handler in a task of its own, so that a command can end it without ending the worker."""
         task = asyncio.ensure_future(handler(lease))  # noqa: TID251 - awaited right below
         task.set_name(f"job {lease.job.id}")
-        work = self._in_work[lease.job.id] = _InWork(task)
+        work = self._in_work[lease.job.id] = _InWork(task, lease.job.scope)
         stopped: asyncio.CancelledError | None = None
         while not task.done():
             try:

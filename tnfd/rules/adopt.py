@@ -40,6 +40,7 @@ class ForeignStatus:
     languages: tuple[str, ...]
     gaps: tuple[Gap, ...]
     flags: tuple[str, ...]
+    updated_at: str = ""
 
 
 class _Malformed(Exception):
@@ -103,6 +104,7 @@ def _parsed(whole: Mapping[str, Any]) -> ForeignStatus:
         languages=tuple(_word(item) for item in _items(whole, "languages")),
         gaps=tuple(_gap(item) for item in _items(whole, "gaps")),
         flags=tuple(_word(item) for item in _items(whole, "flags")),
+        updated_at=_text(whole, "updated_at") if "updated_at" in whole else "",
     )
 
 

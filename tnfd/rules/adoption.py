@@ -66,6 +66,17 @@ def decide_adoption(
     return Adopt(JobState.DUPLICATE, (), ()) if skipped else None
 
 
+def is_at_work(status: ForeignStatus, *, sha256: str, instance: str) -> bool:
+    """Whether the tnfd of another machine is transcribing this very content, as far as its file says."""
+    return status.state is JobState.RUNNING and status.sha256 == sha256 and status.instance != instance
+
+
+def speaks_for_another(status: ForeignStatus, *, sha256: str, instance: str) -> bool:
+    """Whether a status file tells of what another machine does or has done with this very content."""
+    done = status.state in _DONE and status.sha256 == sha256 and status.instance != instance
+    return done or is_at_work(status, sha256=sha256, instance=instance)
+
+
 def adoption_of(status: ForeignStatus) -> Adoption:
     """What the job shows of it."""
     return Adoption(

@@ -176,6 +176,9 @@ def maximum_s(signal: Signal) -> float | None:
 
 # What a request may carry besides the audio, and how a server that does not know it names it.
 _OPTION_NAMES: dict[str, tuple[str, ...]] = {
+    "voices": ("known_speaker_names", "known_speaker_references", "known_speaker"),
+    "chunking": ("chunking_strategy",),
+    "diarized_json": ("response_format", "diarized_json"),
     "verbose_json": ("response_format", "verbose_json"),
     "words": ("timestamp_granularities", "word timestamps"),
     "without_timestamps": ("without_timestamps",),

@@ -22,6 +22,7 @@ MEDIA_EXTENSIONS = frozenset(
     )
 )  # fmt: skip
 IGNORE_FILE = b".tnfdignore"  # a folder that holds one is left out
+SETTINGS_FILE = b".tnfd.toml"  # what holds in a folder and below it
 
 _FOLDERS = frozenset(
     name.encode()

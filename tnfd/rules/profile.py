@@ -22,5 +22,7 @@ def profile_of(settings: JobSettings) -> str:
         "keywords": list(settings.keywords),
         "speakers": settings.speakers,
     }
+    if settings.speakers != "off" and settings.speaker_names:  # they stand in the text
+        material["voices"] = [*settings.speaker_names, *settings.speaker_samples]
     canonical = json.dumps(material, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

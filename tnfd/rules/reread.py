@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from tnfd.model import Gap, Segment, Timestamps, Transcript, Word
+from tnfd.model import Doubt, Gap, Segment, Timestamps, Transcript, Word
 from tnfd.rules.formats.json import SCHEMA
 
 MAX_TRANSCRIPT_BYTES = 64 * 1024 * 1024  # 100 hours with times for each word take about 50 MB
@@ -35,6 +35,7 @@ def parse_transcript(data: bytes, *, sha256: str) -> Transcript | None:
             timestamps=_timestamps(whole.get("timestamps")),
             flags=tuple(_text(one) for one in _items(whole.get("flags"))),
             gaps=tuple(_gap(_table(one)) for one in _items(whole.get("gaps"))),
+            doubts=tuple(_doubt(_table(one)) for one in _items(whole.get("doubts", []))),
         )
     # ValueError: not JSON, not UTF-8, a number of 5,000 digits; RecursionError: "[[[[..." a million times.
     except (_Malformed, ValueError, RecursionError):
@@ -59,6 +60,10 @@ def _word(raw: Mapping[str, Any]) -> Word:
 
 def _gap(raw: Mapping[str, Any]) -> Gap:
     return Gap(*_span(raw), _text(raw.get("error")))
+
+
+def _doubt(raw: Mapping[str, Any]) -> Doubt:
+    return Doubt(_text(raw.get("flag")), *_span(raw))
 
 
 def _span(raw: Mapping[str, Any]) -> tuple[float, float]:

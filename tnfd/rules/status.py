@@ -148,6 +148,10 @@ def _result(job: Job) -> dict[str, Any]:
             for gap in job.gaps
         ],
         "flags": list(dict.fromkeys(job.flags)),
+        "doubts": [
+            {"start_s": round(doubt.start_s, 3), "end_s": round(doubt.end_s, 3), "flag": doubt.flag}
+            for doubt in job.doubts
+        ],
         "duplicate_of": copy and {"job": copy[0], **_named("path", copy[1])},
         "usage": {
             "audio_s": round(usage.audio_s, 3),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tnfd.model import SAMPLE_RATE_HZ, ChunkResult, Cut, Gap, Segment, Timestamps, Transcript, Word
+from tnfd.model import SAMPLE_RATE_HZ, ChunkResult, Cut, Doubt, Gap, Segment, Timestamps, Transcript, Word
 from tnfd.rules.overlap import without_overlap
 from tnfd.rules.text import join
 
@@ -42,7 +42,7 @@ def stitch(
         if cut.index not in results
     ]
     text = join(result.text for _, result in found)
-    said = [flag for _, result in found for flag in result.flags]
+    said = [flag for _, result in found for flag in _flags(result)]
     if text:  # it was said of silent pieces alone
         said = [flag for flag in said if flag != "no_speech"]
         flags = [flag for flag in flags if flag != "no_speech"]
@@ -54,6 +54,7 @@ def stitch(
         timestamps=_weakest([result for _, result in found]),
         flags=_unique([*flags, *said]),
         gaps=_merged([*gaps, *missing]),
+        doubts=tuple(doubt for cut, result in found for doubt in _doubts(cut, result)),
     )
 
 
@@ -97,6 +98,16 @@ def _placed(cut: Cut, result: ChunkResult) -> Iterator[Segment]:
         if words is not None:
             words = tuple(Word(*_clamped(word.start_s, word.end_s, cut), word.text) for word in words)
         yield Segment(start_s, end_s, segment.text.strip(), segment.speaker, words)
+
+
+def _doubts(cut: Cut, result: ChunkResult) -> Iterator[Doubt]:
+    for doubt in result.doubts:
+        yield Doubt(doubt.flag, *_clamped(doubt.start_s, doubt.end_s, cut))
+
+
+def _flags(result: ChunkResult) -> Iterator[str]:
+    yield from result.flags
+    yield from (doubt.flag for doubt in result.doubts)
 
 
 def _has_segments(result: ChunkResult) -> bool:

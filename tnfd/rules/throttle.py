@@ -102,7 +102,7 @@ def stated_in(
     if refused and retry_s is not None:
         # The next token comes in retry_s, and the bucket is full in reset_s: so much lies between. This tells
         # a small bucket in debt, where refused requests count, from a larger one.
-        size = math.ceil(1 + (reset_s - retry_s) / interval_s - _EXACT)
+        size = math.ceil(1 + (reset_s - retry_s) / interval_s - _off(interval_s))
         burst = min(burst, float(max(1, size)))
     return Stated(at, interval_s, burst, min(reset_s, (2 * burst + 1) * interval_s), refused)
 
@@ -113,10 +113,18 @@ def _explained(limit: float, remaining: float, reset_s: float) -> tuple[float, f
     for period_s in _PERIODS_S:
         interval_s = period_s / limit
         # "remaining" leaves out the part of a token that has refilled.
-        if used - 1 + _EXACT < reset_s / interval_s <= used + _EXACT + 0.01 * used:
+        off = _off(interval_s)
+        if used - 1 + off < reset_s / interval_s <= used + off + 0.01 * used:
             return interval_s, limit
     interval_s = 60.0 / limit
-    return interval_s, min(limit, max(1.0, float(math.ceil(remaining + reset_s / interval_s - _EXACT))))
+    return interval_s, min(
+        limit, max(1.0, float(math.ceil(remaining + reset_s / interval_s - _off(interval_s))))
+    )
+
+
+def _off(interval_s: float) -> float:
+    """By how much of a token a stated duration may be off."""
+    return min(0.5, _EXACT + _ROUNDED_S / interval_s)
 
 
 def learn(bucket: Bucket | None, stated: Stated, later: int) -> Bucket | None:

@@ -12,18 +12,22 @@ from tnfd.ports.claims import Found, Origin
 from tnfd.ports.store import Claim
 from tnfd.rules.profile import profile_of
 from tnfd.rules.ulid import new_ulid
-from tnfd.store import jobs, records
+from tnfd.store import follow, jobs, records
 
 _SIGHT = "INSERT OR REPLACE INTO sight VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def known(connection: sqlite3.Connection, root: bytes) -> dict[bytes, StatKey]:
-    """All sights below a root."""
+def known(
+    connection: sqlite3.Connection, root: bytes, after: bytes, limit: int
+) -> list[tuple[bytes, StatKey]]:
+    """The next sights below a root, in the order of their paths."""
     rows = connection.execute(
-        "SELECT rel, dev, ino, size_bytes, mtime_ns, ctime_ns FROM sight WHERE root = ?", (root,)
+        "SELECT rel, dev, ino, size_bytes, mtime_ns, ctime_ns FROM sight WHERE root = ? AND rel > ?"
+        " ORDER BY rel LIMIT ?",
+        (root, after, limit),
     )
     rows.row_factory = None
-    return {rel: records.stat_key(stat) for rel, *stat in rows}
+    return [(rel, records.stat_key(stat)) for rel, *stat in rows]
 
 
 def remember(connection: sqlite3.Connection, ref: FileRef) -> None:
@@ -40,6 +44,12 @@ def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: flo
     """Make, find or revive the job for a finished file; the transcription is made where it is new."""
     ref = found.ref
     remember(connection, ref)
+    if found.follows and not _has_job(connection, found):
+        claim = follow.follow(connection, origin, found, now)
+        if claim is not None:
+            return claim
+    elif (moved := _moved_here(connection, found)) is not None:
+        return Claim(moved, new=False)
     open_job, same = None, None
     for row in connection.execute(
         # Jobs whose file was moved or deleted have no part in what comes to its place.
@@ -70,6 +80,22 @@ def claim(connection: sqlite3.Connection, origin: Origin, found: Found, now: flo
             jobs.move(connection, same["id"], JobState.QUEUED, now, "back", "")
         return Claim(same["id"], new=False)
     return Claim(make(connection, open_job["id"] if open_job else None, origin, found, now), new=True)
+
+
+def _has_job(connection: sqlite3.Connection, found: Found) -> bool:
+    """Whether this path had a job with this content before: the file is back."""
+    row = connection.execute(
+        "SELECT 1 FROM job WHERE path = ? AND sha256 = ? AND left_at IS NULL", (found.ref.path, found.sha256)
+    ).fetchone()
+    return row is not None
+
+
+def _moved_here(connection: sqlite3.Connection, found: Found) -> str | None:
+    """The job of a recording that ``after`` has put here, in whatever folder that counted as done then."""
+    row = connection.execute(
+        "SELECT id FROM job WHERE moved_to = ? AND sha256 = ?", (found.ref.path, found.sha256)
+    ).fetchone()
+    return None if row is None else str(row["id"])
 
 
 def _given_up(row: sqlite3.Row, ref: FileRef) -> bool:

@@ -170,6 +170,7 @@ def _job(row: sqlite3.Row, outputs: tuple[OutputFile, ...]) -> Job:
         timestamps=written.timestamps if written else None,
         languages=written.languages if written else (),
         gaps=written.gaps if written else (),
+        doubts=summary.doubts if state.final and summary and not adopted else (),
         flags=flags,
         duplicate_of=(duplicate, os.path.join(row["o_root"], row["o_rel"]))
         if duplicate and row["o_root"] is not None

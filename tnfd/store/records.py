@@ -14,6 +14,7 @@ from tnfd.model import (
     Adoption,
     ChunkResult,
     Cut,
+    Doubt,
     EngineChoice,
     ErrorInfo,
     FileRef,
@@ -76,7 +77,7 @@ def load_settings(text: str) -> JobSettings:
     """A JobSettings column; keys that an older version did not write take their defaults."""
     raw = json.loads(text)
     raw["engines"] = tuple(EngineChoice(**choice) for choice in raw["engines"])
-    for key in ("formats", "languages", "audio_languages", "keywords"):
+    for key in ("formats", "languages", "audio_languages", "keywords", "speaker_names", "speaker_samples"):
         raw[key] = tuple(raw.get(key, ()))
     return JobSettings(**raw)
 
@@ -112,6 +113,7 @@ def load_result(text: str) -> ChunkResult:
     raw["segments"] = tuple(_segment(entry) for entry in raw["segments"])
     raw["languages"] = tuple(raw["languages"])
     raw["flags"] = tuple(raw["flags"])
+    raw["doubts"] = tuple(Doubt(**doubt) for doubt in raw["doubts"])
     return ChunkResult(**raw)
 
 
@@ -124,6 +126,7 @@ def load_transcript(text: str | None) -> Transcript | None:
     raw["gaps"] = tuple(Gap(**gap) for gap in raw["gaps"])
     raw["languages"] = tuple(raw["languages"])
     raw["flags"] = tuple(raw["flags"])
+    raw["doubts"] = tuple(Doubt(**doubt) for doubt in raw["doubts"])
     return Transcript(**raw)
 
 

@@ -32,9 +32,9 @@ from tnfd.ports.claims import Found, Origin
 from tnfd.ports.clock import Clock
 from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refused, Spending, Spent
 from tnfd.ports.queue import Lease, Outcome
-from tnfd.ports.store import Claim, Command, Finished, Skip
+from tnfd.ports.store import Claim, Command, Finished, Kin, Skip
 from tnfd.rules.throttle import Stated
-from tnfd.store import batch, database, intake, ledger, retention, schedule, views, work
+from tnfd.store import batch, database, follow, intake, ledger, retention, schedule, views, work
 from tnfd.store.after import AfterRows
 from tnfd.store.ledger import Budget
 from tnfd.store.presence import Presence
@@ -42,6 +42,7 @@ from tnfd.store.sqlerror import translate
 from tnfd.store.writer import Writer
 
 T = TypeVar("T")
+_STUCK_S = 60.0
 
 
 class SqliteStore:
@@ -58,9 +59,9 @@ class SqliteStore:
         self._clock = clock
         self._owner = owner
         self._process = (pid, kind)
-        self._budget = budget
+        self.budget = budget
         self._presence = Presence(state_dir)
-        self._writer = Writer(partial(database.open_database, self._path))
+        self._writer = Writer(partial(database.open_database, self._path), clock)
         self.after = AfterRows(self._writer.run, self._read, self._now)
         self._readers = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="tnfd-read")
         self._reading: sqlite3.Connection | None = None
@@ -81,6 +82,16 @@ class SqliteStore:
             await self._close()
             raise
         return self
+
+    async def ping(self) -> None:
+        """Return once the database has answered a question; and see that its writer is not stuck.
+
+        Raises:
+            TimeoutError: the writer has been at one commit for minutes, and not because the disk is full.
+        """
+        await self._read(lambda c: c.execute("SELECT max(id) FROM control").fetchone())
+        if self._writer.stuck_s(self._clock.monotonic()) > _STUCK_S:
+            raise TimeoutError
 
     def hurry(self) -> None:
         """Stop waiting for a full disk or a busy database: the process ends."""
@@ -139,9 +150,9 @@ class SqliteStore:
 
     # -- intake ------------------------------------------------------------------------------------
 
-    async def known(self, root: bytes) -> dict[bytes, StatKey]:
+    async def known(self, root: bytes, after: bytes, limit: int) -> list[tuple[bytes, StatKey]]:
         """See ``ports.store.IntakeStore``."""
-        return await self._read(lambda c: intake.known(c, root))
+        return await self._read(lambda c: intake.known(c, root, after, limit))
 
     async def unsettled(self, root: bytes) -> dict[bytes, StatKey]:
         """Relative paths of the jobs below a root that are still settling."""
@@ -151,6 +162,12 @@ class SqliteStore:
         """See ``ports.store.IntakeStore``."""
         now = self._now()
         return await self._writer.run(lambda c: [intake.claim(c, origin, one, now) for one in found])
+
+    async def kin(self, found: Sequence[Found]) -> dict[int, list[Kin]]:
+        """See ``ports.store.IntakeStore``."""
+        return await self._read(
+            lambda c: {at: rows for at, one in enumerate(found) if (rows := follow.kin(c, one))}
+        )
 
     async def settling(self, origin: Origin, ref: FileRef, seen_at: datetime) -> str:
         """See ``ports.store.IntakeStore``."""
@@ -296,6 +313,10 @@ class SqliteStore:
             )
         )
 
+    async def save_heard(self, lease: Lease, index: int, result: ChunkResult) -> None:
+        """See ``ports.store.WorkStore``."""
+        await self._writer.run(lambda c: work.save_heard(c, lease, index, result, self._now()))
+
     async def save_transcript(self, lease: Lease, transcript: Transcript) -> None:
         """See ``ports.store.WorkStore``."""
         await self._writer.run(lambda c: work.save_transcript(c, lease, transcript, self._now()))
@@ -434,12 +455,12 @@ class SqliteStore:
     async def reserve(self, ask: Ask) -> Granted | Refused:
         """See ``ports.ledger.Ledger``."""
         return await self._writer.run(
-            lambda c: ledger.reserve(c, ask, self._owner, self._budget, self._clock.now())
+            lambda c: ledger.reserve(c, ask, self._owner, self.budget, self._clock.now())
         )
 
     async def refusal(self, ask: Ask) -> Refused | None:
         """See ``ports.ledger.Ledger``."""
-        return await self._read(lambda c: ledger.refusal(c, ask, self._budget, self._clock.now()))
+        return await self._read(lambda c: ledger.refusal(c, ask, self.budget, self._clock.now()))
 
     async def close(
         self, reservation: int, *, cost_usd: float, fault: Fault | None, stated: Stated | None = None

@@ -39,6 +39,7 @@ from tnfd.ports.store import Finished, Skip
 from tnfd.ports.work import Transcription
 from tnfd.rules.names import fold
 from tnfd.store import holds, jobs, records, retention, routes
+from tnfd.store.follow import has_moved
 from tnfd.store.intake import forget_sight
 
 _ON_THE_WAY_S = 1.0  # until a job asks again whose files were being moved when it was to begin
@@ -242,6 +243,18 @@ def save_chunk(
     jobs.touch(connection, lease.job.id, now)
 
 
+def save_heard(
+    connection: sqlite3.Connection, lease: Lease, index: int, result: ChunkResult, now: float
+) -> None:
+    """Put a better known answer in the place of one that is stored."""
+    hold(connection, lease)
+    connection.execute(
+        "UPDATE chunk SET result = ? WHERE transcription = ? AND idx = ? AND result IS NOT NULL",
+        (records.dump(result), lease.transcription.id, index),
+    )
+    jobs.touch(connection, lease.job.id, now)
+
+
 def save_transcript(connection: sqlite3.Connection, lease: Lease, transcript: Transcript, now: float) -> None:
     """The text is whole: from here on nothing is ever paid for it again."""
     hold(connection, lease)
@@ -422,6 +435,9 @@ def _released(connection: sqlite3.Connection, lease: Lease, _outcome: Released, 
 
 
 def _look_again(connection: sqlite3.Connection, lease: Lease, outcome: LookAgain, now: float) -> None:
+    if has_moved(connection, lease.job.id, lease.job.source.path):
+        _vanished(connection, lease, Vanished(), now)
+        return
     jobs.move(connection, lease.job.id, JobState.SETTLING, now, "changed", outcome.why)
     connection.execute(
         "UPDATE job SET transcription = NULL, sha256 = NULL, settled_at = NULL WHERE id = ?", (lease.job.id,)
@@ -431,6 +447,9 @@ def _look_again(connection: sqlite3.Connection, lease: Lease, outcome: LookAgain
 
 
 def _vanished(connection: sqlite3.Connection, lease: Lease, _outcome: Vanished, now: float) -> None:
+    if has_moved(connection, lease.job.id, lease.job.source.path):
+        jobs.move(connection, lease.job.id, JobState.QUEUED, now, "released", "its file was moved")
+        return
     jobs.move(connection, lease.job.id, JobState.VANISHED, now, "vanished", "")
     forget_sight(connection, lease.job.source)
 

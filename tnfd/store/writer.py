@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 import structlog
 
 from tnfd import faultpoints
+from tnfd.clock import SystemClock
 from tnfd.errors import Fault, StoreUnusable
+from tnfd.ports.clock import Clock
 from tnfd.store.sqlerror import translate
 
 T = TypeVar("T")
@@ -33,13 +35,22 @@ _Unit = tuple[Callable[[sqlite3.Connection], Any], "concurrent.futures.Future[An
 class Writer:
     """Owns the writing connection; ``run`` hands a unit of work over and waits for its commit."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], clock: Clock | None = None) -> None:
         self._connect = connect
+        self._clock = clock or SystemClock()
+        self._busy_since: float | None = None
         self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._opened: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._work, name="tnfd-store", daemon=True)
         self._closed = False
         self._hurry = threading.Event()  # from now on nothing is waited for
+
+    def stuck_s(self, now: float) -> float:
+        """For how long (seconds) it has been at one commit; 0 while idle, or while it waits for space."""
+        since = self._busy_since
+        if not self._closed and self._opened.done() and not self._thread.is_alive():
+            return float("inf")
+        return 0.0 if since is None else now - since
 
     def hurry(self) -> None:
         """Stop waiting for a full disk or a busy database: fail what cannot be written now."""
@@ -107,13 +118,20 @@ class Writer:
         # From here on a unit that was not cancelled runs, and nobody but this thread settles its future.
         units = [(unit, done) for unit, done in group if done.set_running_or_notify_cancel()]
         waited = False
-        while (trouble := self._commit(connection, units, last=self._hurry.is_set())) is not None:
+        while (trouble := self._timed(connection, units)) is not None:
             if not waited:
                 _log.warning("store.waiting", reason=str(trouble))
             waited = True
             self._hurry.wait(_AGAIN_S)
         if waited:
             _log.info("store.writes_again")
+
+    def _timed(self, connection: sqlite3.Connection, units: list[_Unit]) -> Exception | None:
+        self._busy_since = self._clock.monotonic()
+        try:
+            return self._commit(connection, units, last=self._hurry.is_set())
+        finally:
+            self._busy_since = None
 
     @staticmethod
     def _commit(connection: sqlite3.Connection, units: list[_Unit], *, last: bool) -> Exception | None:

@@ -61,11 +61,13 @@ class ApiServer:
         clock: Clock | None = None,
         log: Path | None = None,
         listens: bool = False,
+        keeps: bool = False,
     ) -> None:
         self.base_s = base_s
         self.most_bytes: int | None = None
         self.longest_s: float | None = None
         self._listens = listens
+        self._keeps = keeps  # each upload stands in its record
         self._ears: ProcessPoolExecutor | None = None
         self.per_audio_s = per_audio_s
         self.always: Behaviour | None = None
@@ -304,7 +306,8 @@ class ApiServer:
 
     async def _receive(self, head: http.Head, reader: asyncio.StreamReader, request: Request) -> bool:
         try:
-            upload: Upload | None = Upload(head.headers.get("content-type", ""), keep=self._listens)
+            keep = self._listens or self._keeps
+            upload: Upload | None = Upload(head.headers.get("content-type", ""), keep=keep)
         except BadUpload:
             upload = None
         async for block in http.read_body(reader, head):
@@ -323,6 +326,8 @@ class ApiServer:
         request.file_bytes = upload.file_bytes
         request.sha256 = upload.sha256
         request.audio_s = upload.audio_s
+        if self._keeps and upload.audio is not None:
+            request.audio = bytes(upload.audio)
         if self._ears is not None and upload.audio is not None:
             loop = asyncio.get_running_loop()
             request.heard = loop.run_in_executor(self._ears, hearing.answer, bytes(upload.audio))

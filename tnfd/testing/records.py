@@ -29,11 +29,12 @@ class Request:
     status: int | None = None
     outcome: str = "open"  # ok | refused | raw | flood | hang | reset | gone
     paid: bool = False
+    audio: bytes = b""  # the upload, where the server keeps it
     heard: asyncio.Future[dict[str, Any]] | None = None  # what it says, where the server listens
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the headers; the authorization is shortened."""
-        names = [one.name for one in fields(self) if one.name not in ("headers", "heard")]
+        names = [one.name for one in fields(self) if one.name not in ("headers", "heard", "audio")]
         row = {name: getattr(self, name) for name in names}
         row["authorization"] = self.authorization[:12]
         return row

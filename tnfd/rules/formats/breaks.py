@@ -17,7 +17,7 @@ COLUMNS = 42  # of a line; wider stretches without spaces are cut where their sc
 _PHRASE = 20  # columns of a phrase without spaces that stays whole; no dictionary tells its words
 
 # What a break costs, best first; the numbers only matter beside each other.
-SENTENCE, CLAUSE, JOINING, WORD, CLINGING, INSIDE = 0, 2, 5, 9, 14, 24
+SENTENCE, CLAUSE, JOINING, WORD, CLINGING, NAME, INSIDE = 0, 2, 5, 9, 14, 18, 24
 
 # No-break spaces hold together what they stand in ("10 000", "Quoi ?"): they are no place to break.
 _SPACES = re.compile(r"[^\S\u00a0\u2007\u202f]+")
@@ -113,12 +113,27 @@ def break_cost(left: str, right: str, *, spaced: bool) -> int:
     stem = word.rstrip(".")
     if stem in _TITLES or (left[-1] == "." and _abbreviated(stem)):
         return INSIDE  # "Mr Smith", "J. Smith", "z. B."
+    if _is_name(left, right):
+        return NAME
     leads = right.strip(_OPENING).casefold() in _LEADING
     if leads and word not in _CONJUNCTIONS and word not in _ARTICLES:
         return JOINING  # also after what belongs to a verb: "move on | to the next"
     if word in _LEADING or word in _ARTICLES or word in _PRONOUNS or stem.isdecimal():
         return CLINGING
     return WORD
+
+
+def _is_name(left: str, right: str) -> bool:
+    """Whether two words look like parts of one name: both capitalised, with nothing between ("New York")."""
+    first, second = left.lstrip(_OPENING), right.lstrip(_OPENING)
+    return (
+        first[:1].isupper()
+        and second == right
+        and second[:1].isupper()
+        and first.casefold() not in _LEADING | _ARTICLES | _PRONOUNS
+        and second.casefold() not in _PRONOUNS
+        and left[-1].isalnum()
+    )
 
 
 def _ends_sentence(left: str, right: str) -> bool:

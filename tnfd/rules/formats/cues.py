@@ -14,6 +14,7 @@ from itertools import accumulate, pairwise
 from tnfd.model import Gap, Transcript
 from tnfd.rules.columns import width
 from tnfd.rules.formats.breaks import CLINGING, COLUMNS, SENTENCE, break_cost
+from tnfd.rules.formats.direction import directed
 from tnfd.rules.formats.lines import Part, wrapped, wrapped_text
 from tnfd.rules.formats.spoken import Piece, spoken
 from tnfd.rules.formats.timing import LONGEST_MS, SHORTEST_MS, SPEED_CPS, Slot, placed
@@ -77,7 +78,7 @@ def cues(transcript: Transcript, *, named: bool = False) -> list[Cue]:
     drafts.sort(key=lambda draft: draft.slot.start_ms)
     times = placed([draft.slot for draft in drafts], round(transcript.duration_s * 1000))
     return [
-        Cue(start_ms, end_ms, draft.lines, draft.speaker)
+        Cue(start_ms, end_ms, directed(draft.lines), draft.speaker)
         for (start_ms, end_ms), draft in zip(times, drafts, strict=True)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tnfd.model import Gap, Segment
+from tnfd.model import Doubt, Gap, Segment
 from tnfd.rules.formats.input import RenderInput
 from tnfd.rules.names import name_base64, printable
 from tnfd.rules.text import clean
@@ -30,6 +30,7 @@ def render(given: RenderInput) -> bytes:
         "text": clean(transcript.text),
         "segments": [_segment(segment) for segment in transcript.segments],
         "gaps": [_gap(gap) for gap in transcript.gaps],
+        "doubts": [_doubt(doubt) for doubt in transcript.doubts],
     }
     return (json.dumps(whole, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
 
@@ -48,6 +49,10 @@ def _segment(segment: Segment) -> dict[str, Any]:
             for word in words
         ],
     }
+
+
+def _doubt(doubt: Doubt) -> dict[str, Any]:
+    return {"start_s": round(doubt.start_s, 3), "end_s": round(doubt.end_s, 3), "flag": doubt.flag}
 
 
 def _gap(gap: Gap) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 
-from tnfd.model import Gap
+from tnfd.model import Doubt, Gap
 from tnfd.rules.formats.input import RenderInput
 from tnfd.rules.formats.txt import gap_mark
 from tnfd.rules.names import printable, stem
-from tnfd.rules.text import Paragraph, blocks, clean
+from tnfd.rules.text import Paragraph, blocks, clean, clock
 
 # JSON's strings are YAML's double-quoted ones (YAML 1.2.2, 7.3.1), but for what YAML does not print (5.1),
 # and for marks that turn the writing direction of what follows them.
@@ -31,7 +31,7 @@ def render(given: RenderInput) -> bytes:
         if isinstance(block, Gap):
             lines.append(f"**{gap_mark(block)}**")
             continue
-        lines.append(_spoken(block, speaker))
+        lines.append(_spoken(block, speaker, timed=given.transcript.timestamps != "none"))
         speaker = block.speaker
     return (_front_matter(given) + "\n" + "\n\n".join(lines) + "\n").encode()
 
@@ -55,7 +55,13 @@ def _front_matter(given: RenderInput) -> str:
         "flags": _list(transcript.flags),
         "gaps": str(len(transcript.gaps)),
     }
+    if transcript.doubts:
+        fields["doubts"] = _list(tuple(map(_doubtful, transcript.doubts)))
     return "".join(["---\n", *(f"{key}: {value}\n" for key, value in fields.items()), "---\n"])
+
+
+def _doubtful(doubt: Doubt) -> str:
+    return f"{clock(doubt.start_s)} - {clock(doubt.end_s, up=True)}: {doubt.flag}"
 
 
 def _quoted(text: str | None) -> str:
@@ -79,16 +85,22 @@ def _heading(title: str) -> str:
     return f"{escaped[:-1]}\\#" if escaped.endswith("#") else escaped
 
 
-def _spoken(block: Paragraph, before: str | None) -> str:
-    """Return the text as one line, with the speaker's name where the voice changes."""
+def _spoken(block: Paragraph, before: str | None, *, timed: bool) -> str:
+    """Return the text as one line, with the speaker's name and the time where the voice changes."""
     text = _escaped(_flat(block.text))
     if block.speaker is not None and block.speaker != before:
-        return f"**{_escaped(_flat(block.speaker))}:** {text}"
+        name = _escaped(_flat(block.speaker))
+        return f"**{name}** [{_stamp(block.start_s)}] {text}" if timed else f"**{name}:** {text}"
     begins = _BLOCK.match(text)
     if begins is None:
         return text
     digits = begins.end() if text[0].isdecimal() else 0
     return f"{text[:digits]}\\{text[digits:]}"
+
+
+def _stamp(at_s: float) -> str:
+    minutes, seconds = divmod(int(at_s), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
 
 
 def _escaped(text: str) -> str:

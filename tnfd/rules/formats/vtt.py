@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tnfd.model import Doubt
 from tnfd.rules.formats.cues import Cue, cues
 from tnfd.rules.formats.input import RenderInput
 from tnfd.rules.names import printable
@@ -14,8 +15,14 @@ def render(given: RenderInput) -> bytes:
     """Return the file's bytes; the header alone where nothing was said and nothing is missing."""
     # A comment holds no escapes; the one thing that it must not hold is the arrow.
     source = " ".join(clean(printable(given.source_name)).split()).replace("-->", "-- >")
-    blocks = ["WEBVTT\n", f"NOTE Source: {source}\n", *map(_block, cues(given.transcript))]
+    notes = [_doubt(doubt) for doubt in given.transcript.doubts]
+    blocks = ["WEBVTT\n", f"NOTE Source: {source}\n", *notes, *map(_block, cues(given.transcript))]
     return "\n".join(blocks).encode()
+
+
+def _doubt(doubt: Doubt) -> str:
+    start, end = (_clock(round(moment_s * 1000)) for moment_s in (doubt.start_s, doubt.end_s))
+    return f"NOTE Doubtful: {doubt.flag}, {start} to {end}\n"
 
 
 def _block(cue: Cue) -> str:

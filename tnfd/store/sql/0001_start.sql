@@ -91,7 +91,12 @@ CREATE TABLE job (
     status_at      REAL    NOT NULL DEFAULT 0
 ) STRICT;
 
-CREATE INDEX job_ready ON job (scope, priority DESC, failures, id) WHERE state = 'queued';
+CREATE INDEX job_ready ON job (scope, priority DESC, failures, id)
+    WHERE state = 'queued' AND waiting_reason IS NULL;
+CREATE INDEX job_waiting ON job (scope, waiting_reason, not_before)
+    WHERE state = 'queued' AND waiting_reason IS NOT NULL;
+CREATE INDEX job_since ON job (scope, state_since) WHERE state = 'queued' AND waiting_reason IS NOT NULL;
+CREATE INDEX job_inode ON job (ino);
 CREATE INDEX job_path ON job (path);
 CREATE INDEX job_transcription ON job (transcription);
 CREATE INDEX job_state ON job (state, id);

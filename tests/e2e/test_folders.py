@@ -1,0 +1,129 @@
+"""Folders with settings of their own, inboxes in one another, and another machine on the same folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.daemon import Site, sha256
+from tnfd.testing.api_server import ApiServer
+
+
+async def test_a_folder_has_settings_of_its_own_and_a_mistake_pauses_it_alone(
+    site: Site, server: ApiServer
+) -> None:
+    calls = site.inbox / "calls"
+    (calls / "deep").mkdir(parents=True)
+    (calls / ".tnfd.toml").write_text('formats = ["srt"]\n')
+    (calls / "deep" / ".tnfd.toml").write_text('langage = "de"\n')
+    async with site.daemon() as daemon:
+        talk, call, deep = (site.drop(name, seed=n) for n, name in enumerate(
+            ("talk.wav", "calls/call.wav", "calls/deep/deep.wav")))  # fmt: skip
+        assert await daemon.final(site, talk, call) == ["done", "done"]
+        paused = await daemon.event("folder.paused")
+        assert "langage" in paused["reason"]
+        (told,) = [
+            line for line in (await site.tnfd("status", "--json")).json["attention"] if "mended" in line
+        ]
+        assert ".tnfd.toml:1" in told
+        assert not site.status(deep)
+        (calls / "deep" / ".tnfd.toml").write_text('language = "de"\n')
+        assert await daemon.final(site, deep) == ["done"]
+    assert (site.inbox / "talk.txt").exists()
+    assert sorted(path.name for path in calls.iterdir() if path.is_file()) == [
+        ".tnfd.toml", "call.srt", "call.wav", "call.wav.status.json",
+    ]  # fmt: skip
+    assert (calls / "deep" / "deep.srt").exists()
+    assert server.requests[-1].fields["language"] == ["de"]
+
+
+async def test_an_inbox_inside_another_has_its_files_for_itself(site: Site, server: ApiServer) -> None:
+    inner = site.inbox / "inner"
+    inner.mkdir()
+    site.configure(
+        inbox={"output_dir": "out"},
+        more_inboxes=[{"path": str(inner), "name": "inner", "after": "move", "output_dir": str(site.inbox)}],
+    )
+    async with site.daemon() as daemon:
+        site.drop("outer.wav", seed=1)
+        site.drop("inner/inner.wav", seed=2)
+        await daemon.until(lambda: (inner / "done" / "inner.wav").exists())
+        await daemon.event("job.finished", count=2)
+    rows = (await site.tnfd("jobs", "--json")).json
+    assert {(row["inbox"], Path(row["path"]).name) for row in rows} == {
+        ("in", "outer.wav"),
+        ("inner", "inner.wav"),
+    }
+    assert len(server.requests) == 2
+    async with site.daemon() as daemon:  # what was put aside and written is no input at the next start either
+        await daemon.until(lambda: daemon.named("daemon.ready"))
+        site.drop("later.wav", seed=3)
+        await daemon.event("job.finished")
+        assert len(daemon.named("job.queued")) == 1
+    assert len((await site.tnfd("jobs", "--json")).json) == 3
+
+
+async def test_one_folder_by_two_paths_is_refused(site: Site, server: ApiServer) -> None:
+    link = site.base / "link"
+    link.symlink_to(site.inbox)
+    site.configure(more_inboxes=[{"path": str(link)}])
+    checked = await site.tnfd("config", "check")
+    assert checked.code == 78
+    assert "the same folder" in checked.err + checked.out
+
+
+def of_another_machine(site: Site, talk: Path, updated_at: str = "2026-11-25T00:00:00Z") -> Path:
+    """The status file that a tnfd on another machine, at work on the same file, has written."""
+    status: dict[str, object] = {
+        "schema": "tnfd.status/1", "job": "01JZZZZZZZZZZZZZZZZZZZZZZZ", "state": "running",
+        "instance": "nas-9",
+        "profile": "0" * 16, "updated_at": updated_at,
+        "source": {
+            "name": talk.name, "size_bytes": talk.stat().st_size, "modified_at": None, "sha256": sha256(talk),
+        },
+        "media": None, "engine": None, "progress": {"chunks_done": 0, "chunks_total": 0}, "failures": 0,
+        "waiting": None, "error": None, "outputs": {}, "timestamps": None, "languages": [], "speakers": "off",
+        "gaps": [], "flags": [], "duplicate_of": None,
+        "usage": {"audio_s": 0, "requests": 0, "uploaded_bytes": 0, "cost_usd": 0},
+        "timing": {"seen_at": None, "settled_at": None, "started_at": None, "finished_at": None},
+    }  # fmt: skip
+    path = talk.with_name(f"{talk.name}.status.json")
+    path.write_text(json.dumps(status))
+    return path
+
+
+async def test_work_that_another_machine_has_in_progress_is_waited_for_and_its_result_adopted(
+    site: Site, server: ApiServer
+) -> None:
+    talk = site.drop("talk.wav")
+    path = of_another_machine(site, talk)
+    before = path.read_bytes()
+    async with site.daemon() as daemon:
+        waiting = await daemon.event("job.waiting", reason="original")
+        assert "nas-9" in waiting["detail"]
+        assert not server.requests
+        (row,) = (await site.tnfd("jobs", "--json")).json
+        assert row["waiting"]["reason"] == "original"
+        assert path.read_bytes() == before  # it speaks for the other one
+        text = site.inbox / "talk.txt"
+        text.write_text("what the other one heard\n")
+        status = json.loads(before)
+        status["state"], status["engine"] = "done", {"name": "x", "type": "openai", "model": "m"}
+        status["outputs"] = {"txt": {"name": "talk.txt", "sha256": sha256(text)}}
+        path.write_text(json.dumps(status))
+        await daemon.event("job.finished", timeout_s=60, state="done")
+    assert not server.requests
+    assert text.read_text() == "what the other one heard\n"
+    assert sorted(os.listdir(site.inbox)) == ["talk.txt", "talk.wav", "talk.wav.status.json"]
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", ".hidden.mp3", "talk.mp3.part", "~$talk.mp3", "talk.f140.m4a"])
+async def test_what_other_programs_leave_is_no_input(name: str, site: Site, server: ApiServer) -> None:
+    site.put(site.stage(b"x"), name)
+    async with site.daemon() as daemon:
+        talk = site.drop("zz.wav")
+        await daemon.final(site, talk)
+        assert len(daemon.named("file.seen")) == 1

@@ -1,0 +1,1 @@
+"""What sound and text tell together: where speech is, when words are said, what is not to be trusted."""
