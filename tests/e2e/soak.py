@@ -1,7 +1,7 @@
 """The real daemon for an hour (``make soak``), thousands of files, random faults; ``--minutes 3`` for less.
 
-Proves that memory, file handles, threads, child processes and the database (for each file) do not grow: after a
-fifth of the time, medians of the second half are compared with those of the first. Exit code 0 where all are
+Proves that memory, file handles, threads, child processes and the database (for each file) do not grow: after
+a fifth of the time, medians of the second half are compared with those of the first. Exit code 0 where all are
 flat and every file came to its end.
 """
 # ruff: noqa: T201  what a program says
@@ -139,7 +139,8 @@ async def soak(minutes: float, seed: int) -> int:
     for one in (samples[len(samples) // 5], samples[len(samples) // 2], samples[-1]):
         print(json.dumps({key: round(value, 1) for key, value in asdict(one).items()}))
     print(
-        f"{counts['dropped']} files, {counts['ended']} came to their end; exit code {code}; grown: {grown or 'nothing'}"
+        f"{counts['dropped']} files, {counts['ended']} came to their end; exit code {code};"
+        f" grown: {grown or 'nothing'}"
     )
     return 1 if grown or crashed or code or counts["dropped"] != counts["ended"] else 0
 
