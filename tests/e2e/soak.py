@@ -1,8 +1,8 @@
 """The real daemon for an hour (``make soak``), thousands of files, random faults; ``--minutes 3`` for less.
 
 Proves that memory, file handles, threads, child processes and the database (for each file) do not grow: after
-a fifth of the time, medians of the second half are compared with those of the first. Exit code 0 where all are
-flat and every file came to its end.
+a fifth of the time, medians of the second half are compared with those of the first. Exit code 0 where all
+are flat and every file came to its end.
 """
 # ruff: noqa: T201  what a program says
 
