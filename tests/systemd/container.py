@@ -161,6 +161,8 @@ def build_image(folder: Path, stack: contextlib.ExitStack) -> tuple[Stage, list[
         else:
             assert word in ("VOLUME", "STOPSIGNAL"), word
     assert stage is not None
+    told = stage.do("/opt/tnfd/bin/python3", "-m", "pip", "list", "--format=freeze").stdout.split()
+    print("installed:", *told)
     stage.arguments.clear()
     return stage, entrypoint, health
 

@@ -77,6 +77,18 @@ def test_units_have_what_was_measured(unit: str) -> None:
     assert "seccomp" in found["SystemCallFilter"][0].split()
 
 
+def test_managers_let_the_daemon_finish_before_they_kill_it() -> None:
+    grace_s = DaemonConfig(state_dir=Path("/")).shutdown_grace_s
+    for unit, wanted_by in (
+        (user_unit(["/t"]), "default.target"),
+        (system_unit(["/t"]), "multi-user.target"),
+    ):
+        assert float(settings(unit)["TimeoutStopSec"][0].removesuffix("s")) > grace_s
+        assert settings(unit)["WantedBy"] == [wanted_by]
+    (file,) = files_of(target(mac=True), config(), PROGRAM, key=False)
+    assert plistlib.loads(file.text.encode())["ExitTimeOut"] > grace_s
+
+
 def test_the_users_unit_leaves_out_what_fails_there() -> None:
     found = settings(user_unit(["/usr/bin/tnfd"]))
     assert found["ProtectHome"] != ["tmpfs"]

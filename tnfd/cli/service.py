@@ -57,10 +57,11 @@ def install(
     no_start: Annotated[bool, typer.Option("--no-start", help="Set it up, but do not start it.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Set the service up, or bring it up to date after a change of the configuration.
+    """Set the service up, or bring it up to date.
 
-    It may write to the folders of the configuration and nowhere else. A key for OpenAI is asked for, and kept
-    where only the service reads it. Exit code 75: all is written, but nothing here can start it.
+    Run it again after a change of the configuration. It may write to the folders of the configuration and
+    nowhere else. A key for OpenAI is asked for, and kept where only the service reads it. Exit code 75: all
+    is written, but nothing here can start it.
 
     For the system's: sudo tnfd service install --system --run-as USER
 
@@ -124,7 +125,7 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print the schema tnfd.service/1.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Say whether the service is set up and runs, and what would be other than it is.
+    """Say whether the service is set up and runs.
 
     Exit code 0: it runs; 3: it does not. What the daemon does, tnfd status tells.
 
@@ -150,7 +151,9 @@ def logs(
     system: SystemOption = False,
     run_as: RunAsOption = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many lines to begin with.")] = 100,
+    lines: Annotated[
+        int, typer.Option("-n", "--lines", metavar="N", help="How many lines to begin with.")
+    ] = 100,
     json: Annotated[bool, typer.Option("--json", help="The lines as they are, an object each.")] = False,
     config: ConfigOption = None,  # noqa: ARG001 - an option of every command
 ) -> None:
@@ -164,7 +167,7 @@ def logs(
     from tnfd.service.control import manager_of
 
     target = _target(user=user, system=system, run_as=run_as)
-    command = manager_of(target, os.environ).log_command(follow=follow, lines=lines)
+    command = manager_of(target, os.environ).log_command(follow=follow, lines=max(0, lines))
     try:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
             assert process.stdout is not None  # noqa: S101 - as asked for
