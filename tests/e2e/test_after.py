@@ -125,7 +125,7 @@ async def test_the_same_file_again_is_a_new_job_and_moved_again(site: Site, serv
 
 async def test_what_failed_is_moved_elsewhere_and_can_be_retried_there(site: Site, server: ApiServer) -> None:
     site.configure(inbox={**MOVE, "failed_dir": "broken/./today"})
-    server.script(Status(400, "invalid_request_error"))
+    server.script(*[Status(400, "invalid_request_error")] * 2)  # the second is of another encoding
     async with site.daemon() as daemon:
         talk = site.drop("deep/talk.wav")
         await daemon.event("job.moved")

@@ -160,8 +160,10 @@ async def test_a_reached_budget_makes_wait_and_says_until_when(site: Site, serve
         for number in range(6):
             site.drop(f"{number}.wav", seed=number)
         await daemon.event("budget.reached")
-        status = await status_when(site, lambda status: status["waiting"].get("budget") == 3)
-        assert status["counts"]["done"] == 3
+        status = await status_when(
+            site,
+            lambda status: status["waiting"].get("budget") == 3 and status["counts"].get("done") == 3,
+        )
         assert status["counts"]["failed"] == 0
         assert status["spent"]["today_usd"] == pytest.approx(0.15, abs=0.001)
         (row,) = status["spent"]["by_day"]
