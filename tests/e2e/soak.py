@@ -1,6 +1,6 @@
 """The real daemon for an hour (``make soak``), thousands of files, random faults; ``--minutes 3`` for less.
 
-Proves that memory, file handles, threads, child processes and the database (for each file) do not grow: after a
+Proves that memory, file handles, threads, children and the database (for each file) do not grow: after a
 fifth of the time, medians of the second half are compared with those of the first. Exit code 0 where all are
 flat and every file came to its end.
 """
@@ -138,9 +138,8 @@ async def soak(minutes: float, seed: int) -> int:
     grown = verdict(samples)
     for one in (samples[len(samples) // 5], samples[len(samples) // 2], samples[-1]):
         print(json.dumps({key: round(value, 1) for key, value in asdict(one).items()}))
-    print(
-        f"{counts['dropped']} files, {counts['ended']} came to their end; exit code {code}; grown: {grown or 'nothing'}"
-    )
+    ended = f"{counts['dropped']} files, {counts['ended']} came to an end; exit code {code}"
+    print(f"{ended}; grown: {grown or 'nothing'}")
     return 1 if grown or crashed or code or counts["dropped"] != counts["ended"] else 0
 
 
