@@ -28,6 +28,7 @@ from tnfd.testing.records import Request
 
 _AT_ONCE = 20
 _EVERY_S = 5.0
+_LAST_S = 120.0  # for what is still under way at the end
 _WARM = 0.2  # of the time: caches fill, libraries load
 
 
@@ -71,6 +72,12 @@ async def feed(site: Site, chance: random.Random, ends_at: float, counts: dict[s
     """Keep some files in work; now and then junk, copies, and files that leave or change under way."""
     under_way: set[Path] = set()
     while time.monotonic() < ends_at or under_way:
+        if time.monotonic() > ends_at + _LAST_S:
+            print(
+                "these did not come to an end:",
+                *(f"{path.name}: {site.state_of(path)}" for path in under_way),
+            )
+            return
         for path in list(under_way):
             status = read_status(path.with_name(path.name + ".status.json"))
             if (status is not None and status["state"] in FINAL) or not path.exists():
