@@ -1,8 +1,8 @@
 """The real daemon for an hour (``make soak``), thousands of files, random faults; ``--minutes 3`` for less.
 
-Proves that memory, file handles, threads, child processes and the database (for each file) do not grow: after
-a fifth of the time, medians of the second half are compared with those of the first. Exit code 0 where all
-are flat and every file came to its end.
+Proves that memory, file handles, threads, children and the database (for each file) do not grow: after a
+fifth of the time, medians of the second half are compared with those of the first. Exit code 0 where all are
+flat and every file came to its end.
 """
 # ruff: noqa: T201  what a program says
 
@@ -28,6 +28,7 @@ from tnfd.testing.records import Request
 
 _AT_ONCE = 20
 _EVERY_S = 5.0
+_LAST_S = 120.0  # for what is still under way at the end
 _WARM = 0.2  # of the time: caches fill, libraries load
 
 
@@ -71,6 +72,12 @@ async def feed(site: Site, chance: random.Random, ends_at: float, counts: dict[s
     """Keep some files in work; now and then junk, copies, and files that leave or change under way."""
     under_way: set[Path] = set()
     while time.monotonic() < ends_at or under_way:
+        if time.monotonic() > ends_at + _LAST_S:
+            print(
+                "these did not come to an end:",
+                *(f"{path.name}: {site.state_of(path)}" for path in under_way),
+            )
+            return
         for path in list(under_way):
             status = read_status(path.with_name(path.name + ".status.json"))
             if (status is not None and status["state"] in FINAL) or not path.exists():
@@ -138,10 +145,8 @@ async def soak(minutes: float, seed: int) -> int:
     grown = verdict(samples)
     for one in (samples[len(samples) // 5], samples[len(samples) // 2], samples[-1]):
         print(json.dumps({key: round(value, 1) for key, value in asdict(one).items()}))
-    print(
-        f"{counts['dropped']} files, {counts['ended']} came to their end; exit code {code};"
-        f" grown: {grown or 'nothing'}"
-    )
+    ended = f"{counts['dropped']} files, {counts['ended']} came to an end; exit code {code}"
+    print(f"{ended}; grown: {grown or 'nothing'}")
     return 1 if grown or crashed or code or counts["dropped"] != counts["ended"] else 0
 
 
