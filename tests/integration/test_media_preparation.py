@@ -23,7 +23,7 @@ from tnfd.testing import FakeClock
 
 PROBED = {
     "event": "probed", "container": "mp3", "codec": "mp3", "duration_s": 1.0, "audio_streams": 1,
-    "recorded_at": None,
+    "channels": 1, "recorded_at": None,
 }  # fmt: skip
 CUT = {"event": "cut", "index": 0, "start": 0, "end": 16000, "file": "0000.ogg", "torn": [False, False]}
 DECODED = {"event": "decoded", "samples": 16000, "bad_packets": 0}

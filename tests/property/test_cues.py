@@ -21,6 +21,7 @@ from tnfd.rules.columns import width
 from tnfd.rules.formats import RENDERERS, RenderInput
 from tnfd.rules.formats.breaks import pieces
 from tnfd.rules.formats.cues import Cue, cues
+from tnfd.rules.formats.direction import RLM
 from tnfd.rules.formats.srt import JOINER
 from tnfd.rules.text import clean
 
@@ -93,7 +94,8 @@ def _words(texts: Sequence[str], start_s: float, length_s: float) -> tuple[Word,
 
 
 def bare(text: str) -> str:
-    return "".join(clean(text).split())
+    """What is to be read: without spaces, and without the marks that say in which direction."""
+    return "".join(clean(text).replace(RLM, "").split())
 
 
 def is_gap(cue: Cue) -> bool:
