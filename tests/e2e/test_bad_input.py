@@ -361,13 +361,18 @@ async def test_a_file_that_always_fails_is_given_up_and_tried_again_by_hand(
     site.configure(daemon={"max_attempts": 3})
     server.choose = lambda request: SERVER_ERROR if request.audio_s > 0.9 else None
     async with site.daemon() as daemon:
-        talks = [site.drop(f"{n}.wav", seed=n) for n in range(3)]
         bad = site.drop("bad.wav", 1.0)
-        assert await daemon.final(site, bad, *talks) == ["failed", "done", "done", "done"]
-        assert_says_why(site, daemon, bad, "engine.server_error")
+        for number in range(10):  # others pass between its failures: that is what tells it from a server's
+            talk = site.drop(f"{number}.wav", seed=number)
+            assert await daemon.final(site, talk) == ["done"]
+            if site.state_of(bad) == "failed":
+                break
+        await daemon.until(lambda: site.state_of(bad) == "failed")
         status = site.status(bad)
         assert status is not None
-        assert (status["failures"], status["error"]["retryable"]) == (3, True)
+        assert status["error"]["code"] in ("engine.server_error", "engine.chokes")
+        assert status["error"]["retryable"] is True
+        assert_says_why(site, daemon, bad, status["error"]["code"])
         server.choose = None
         assert (await site.tnfd("retry", bad)).code == 0
         await daemon.until(lambda: site.state_of(bad) == "done")

@@ -205,7 +205,7 @@ async def test_options_become_settings(site: Site, server: ApiServer, three: lis
     ("arguments", "words"),
     [
         (("--format", "doc"), "--format: unknown format"),
-        (("--speakers", "engine"), "--speakers: not available yet"),
+        (("--speakers", "everybody"), "--speakers: "),
         (("--engine", "nope"), "--engine: unknown engine"),
         (("--language", "klingon!"), "--language: "),
         (("--concurrency", "0"), "--concurrency"),
