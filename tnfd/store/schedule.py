@@ -98,7 +98,10 @@ def ready_free(
 
 
 def _probes(connection: sqlite3.Connection, values: dict[str, Any]) -> list[str]:
-    """For each paused engine whose probe is due, and has nobody on the way, the job that shall find out."""
+    """For each paused engine whose probe is due, and has nobody on the way, the job that shall find out.
+
+    One on which the engine has not failed yet: a file that no server can do must not stop the others.
+    """
     engines = connection.execute(
         f"""
         SELECT e.name FROM engine AS e
@@ -117,9 +120,10 @@ def _probes(connection: sqlite3.Connection, values: dict[str, Any]) -> list[str]
         row = connection.execute(
             f"""
             SELECT j.id FROM job AS j JOIN transcription AS t ON t.id = j.transcription
+            LEFT JOIN stumble AS s ON s.engine = j.engine AND s.job = j.id
             WHERE {_DUE} AND j.scope IN (SELECT value FROM json_each(:scopes))
               AND j.engine = :engine AND t.state <> 'done'
-            {_BEST_FIRST} LIMIT 1
+            ORDER BY coalesce(s.since, 0), j.priority DESC, j.failures, j.id LIMIT 1
             """,
             {**values, "engine": engine["name"]},
         ).fetchone()
