@@ -141,10 +141,16 @@ def count(figures: Figures, play: Whisperer, scenery: Scene, transcript: dict[st
             continue
         figures.played += 1
         passage = " ".join(played.invented)
-        if passage not in text:
+        end_s = played.offset_s + played.duration_s
+        # The same phrase may have reached the text from another cut.
+        here = " ".join(
+            one["text"]
+            for one in transcript["segments"]  # type: ignore[attr-defined]
+            if played.offset_s - 1 <= (one["start_s"] + one["end_s"]) / 2 <= end_s + 1
+        )
+        if passage not in here:
             continue
         figures.reached += 1
-        end_s = played.offset_s + played.duration_s
         if not any(start_s < end_s and stop_s > played.offset_s for start_s, stop_s in doubts):
             figures.unmarked.append(passage[:60])
 
