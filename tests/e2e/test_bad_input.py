@@ -371,7 +371,6 @@ async def test_a_file_that_always_fails_is_given_up_and_tried_again_by_hand(
         status = site.status(bad)
         assert status is not None
         assert status["error"]["code"] in ("engine.server_error", "engine.chokes")
-        assert status["error"]["retryable"] is True
         assert_says_why(site, daemon, bad, status["error"]["code"])
         server.choose = None
         assert (await site.tnfd("retry", bad)).code == 0

@@ -110,7 +110,7 @@ async def test_a_recording_is_cut_sent_in_parallel_and_put_together(
     assert status["progress"] == {"chunks_done": 3, "chunks_total": 3}
     assert status["media"]["decoded_s"] == SECONDS
     assert status["usage"]["requests"] == len(listening.requests) == 3
-    assert listening.load.peak == SLOTS
+    assert 1 < listening.load.peak <= SLOTS  # how many meet depends on how fast this machine cuts
     rows = chunks(world)
     assert rows[1][0] == rows[0][1]  # parted where it was quiet
     assert rows[2][0] == rows[1][1] - 2 * RATE  # and in noise

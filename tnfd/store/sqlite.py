@@ -241,11 +241,13 @@ class SqliteStore:
         self, scopes: Collection[str], *, limit: int, without: Collection[str], free: bool = False
     ) -> list[str]:
         """See ``ports.store.QueueStore``."""
-        without, ready = frozenset(without), schedule.ready_free if free else schedule.ready
+        scopes, without = tuple(scopes), frozenset(without)  # they may change while the thread reads
+        ready = schedule.ready_free if free else schedule.ready
         return await self._read(lambda c: ready(c, scopes, self._now(), limit, without))
 
     async def next_due(self, scopes: Collection[str]) -> float | None:
         """Seconds until the next waiting job becomes ready by itself; None: nothing waits for time."""
+        scopes = tuple(scopes)  # they may change while the thread reads
         due = await self._read(lambda c: schedule.next_due(c, scopes, self._now()))
         return None if due is None else max(0.0, due - self._now())
 
