@@ -28,6 +28,9 @@ import psutil
 import tomli_w
 
 from tnfd.schemas import schema
+from tnfd.testing.api_server import ApiServer
+from tnfd.testing.behaviours import SERVER_ERROR, Status
+from tnfd.testing.records import Request
 
 T = TypeVar("T")
 Event = dict[str, Any]
@@ -133,6 +136,24 @@ class Site:
         self._drops += 1
         staged = tone(self._staging / f"{self._drops}.wav", seconds, seed)
         return self.put(staged, name, into=into)
+
+    def poison(self, server: ApiServer, longer_than_s: float = 0.9) -> list[Path]:
+        """The server fails on longer recordings, and on them alone; the others, as they come, in the list.
+
+        Before each refusal another file passes, however slow the machine: a new one is dropped.
+        """
+        healthy: list[Path] = []
+
+        async def choose(request: Request) -> Status | None:
+            if request.audio_s < longer_than_s:
+                return None
+            passed = server.paid
+            healthy.append(self.drop(f"healthy{len(healthy)}.wav", seed=1000 + len(healthy)))
+            await server.until(lambda now: now.paid > passed)
+            return SERVER_ERROR
+
+        server.choose = choose
+        return healthy
 
     def put(self, staged: Path, name: str, *, into: Path | None = None) -> Path:
         """Move a file into an inbox."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import multiprocessing
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ def _poisoned_by(length_s: float | None) -> Chooser | None:
 # The limit's own headers say how long to wait.
 REFUSED_FOR_RATE = replace(RATE_LIMITED, headers={})
 
-Chooser = Callable[[Request], Behaviour | None]
+Chooser = Callable[[Request], Behaviour | Awaitable[Behaviour | None] | None]
 
 
 class ApiServer:
@@ -48,8 +49,8 @@ class ApiServer:
     ``most_bytes`` in a request or ``longest_s`` of audio are refused as OpenAI does. With ``listens`` the
     text is what the audio says (``testing.seconds``); hearing it is not counted as time. Behaviours come, in
     this order, from ``script`` (one a request, in the order of arrival), ``every`` (each n-th request),
-    ``choose`` (asked once the upload was read; may return None), ``always``; else it is ``Ok()``. What
-    ``limit`` does not let in is refused whatever its behaviour would have been.
+    ``choose`` (asked once the upload was read; may return None; may be awaited), ``always``; else it is
+    ``Ok()``. What ``limit`` does not let in is refused whatever its behaviour would have been.
     """
 
     def __init__(
@@ -257,7 +258,7 @@ class ApiServer:
             if behaviour is None:
                 behaviour = self._refusal(head, request)
             if behaviour is None:
-                behaviour = (self.choose(request) if self.choose else None) or self.always or Ok()
+                behaviour = await self._chosen(request) or self.always or Ok()
             return await turn.act(behaviour)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             request.outcome = "gone" if request.outcome == "open" else request.outcome
@@ -276,6 +277,10 @@ class ApiServer:
             )
             return Status(400, "invalid_value", message=message + "which is the maximum for this model")
         return None
+
+    async def _chosen(self, request: Request) -> Behaviour | None:
+        chosen = self.choose(request) if self.choose else None
+        return await chosen if inspect.isawaitable(chosen) else chosen
 
     def _scripted(self, request: Request) -> Behaviour | None:
         if self._script:
