@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tnfd.rules.faults import patience_s
-from tnfd.rules.throttle import CAREFUL, Bucket, Stated, learn, level_now, lowered, stated_in
+from tnfd.rules.throttle import Bucket, Stated, careful_wait_s, learn, level_now, lowered, stated_in
 from tnfd.testing.limit import RateLimit
 
 NOW = 1_800_000_000.0
@@ -71,7 +71,7 @@ def test_at_most_two_are_refused_by_a_server_that_states_its_limit(
 ) -> None:
     """120 requests of a crowd that always has something to send, from an empty ledger."""
     server = RateLimit(per_minute, min(burst, per_minute), tokens * min(burst, per_minute), counts_refused)
-    bucket, careful, heard = None, CAREFUL, False
+    bucket, heard = None, False
     flying: list[Answer] = []
     now, sent, refused, blocked_until = NOW, 0, 0, NOW
     while sent < 120:
@@ -79,13 +79,13 @@ def test_at_most_two_are_refused_by_a_server_that_states_its_limit(
             flying.remove(answer)
             bucket = learn(bucket, answer.stated, sum(one.stated.at > answer.stated.at for one in flying))
             heard = True
-        waits = [one.wait_s(now) for one in (bucket, None if heard else careful) if one is not None]
+        waits = [bucket.wait_s(now) if bucket else 0.0]
+        waits += [] if heard else [careful_wait_s(len(flying), NOW, now)]
         waits.append(blocked_until - now if blocked_until > now else 0.0)
         if len(flying) < workers and not any(waits):
             admitted, headers = server.ask(now)
             sent, refused = sent + 1, refused + (not admitted)
             bucket = bucket and bucket.take(now)
-            careful = careful.take(now)
             retry_s = patience_s(headers, WALL)
             blocked_until = max(blocked_until, now + (retry_s or 0.0))
             stated = stated_in(headers, now, refused=not admitted, retry_s=retry_s)

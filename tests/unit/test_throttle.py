@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tnfd.rules.throttle import (
-    CAREFUL,
     WINDOW_S,
     Bucket,
     Stated,
+    careful_wait_s,
     learn,
     level_now,
     lowered,
@@ -43,9 +43,13 @@ def test_written_rate_is_never_two_at_once() -> None:
     )  # a little more than 2 s: no jitter may make it less
 
 
-def test_careful_start_lets_two_feel_the_way() -> None:
-    bucket = CAREFUL.take(NOW).take(NOW)
-    assert bucket.wait_s(NOW) == pytest.approx(0.1, abs=1e-5)
+def test_careful_start_lets_two_feel_the_way_and_doubles_every_tenth_of_a_second() -> None:
+    assert [careful_wait_s(count, NOW, NOW) for count in (0, 1)] == [0, 0]
+    waits = {count: round(careful_wait_s(count, NOW, NOW), 3) for count in (3, 7, 15, 19)}
+    assert waits == {3: 0.1, 7: 0.2, 15: 0.3, 19: 0.332}
+    assert careful_wait_s(3, NOW, NOW + 0.04) == pytest.approx(0.06, abs=1e-5)
+    assert careful_wait_s(3, NOW, NOW + 0.2) == 0
+    assert careful_wait_s(3, NOW, NOW - 86_400) == pytest.approx(0.1, abs=1e-5)  # the clock was set back
 
 
 def test_clock_set_back_does_not_stop_the_bucket() -> None:

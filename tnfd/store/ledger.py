@@ -76,7 +76,7 @@ def refusal(connection: sqlite3.Connection, ask: Ask, budget: Budget, now: datet
         return Refused(Refusal.FULL, None, f"{in_flight} requests in flight")
     if (refused := _over_budget(connection, ask.estimate_usd, budget, now)) is not None:
         return refused
-    if paced_s := rates.wait_s(engine, ask, at):
+    if paced_s := rates.wait_s(connection, engine, ask, at):
         return Refused(Refusal.PACED, records.moment(at + paced_s), "the rate of requests is used up")
     return None
 

@@ -11,14 +11,19 @@ import sqlite3
 from tnfd.errors import Fault
 from tnfd.ports.ledger import Ask
 from tnfd.rules.backoff import full_jitter_s
-from tnfd.rules.throttle import CAREFUL, Bucket, Stated, learn, level_now, lowered, paced
+from tnfd.rules.throttle import Bucket, Stated, careful_wait_s, learn, level_now, lowered, paced
 
 _LEAST_S, _FIRST_S, _LONGEST_S = 1.0, 2.0, 60.0  # of patience that nobody has named
 _FLOOR_S = 0.05  # of patience that was named, doubled for each refusal in a row: "at once" cannot be meant
 
 
-def wait_s(engine: sqlite3.Row, ask: Ask, at: float) -> float:
+def wait_s(connection: sqlite3.Connection, engine: sqlite3.Row, ask: Ask, at: float) -> float:
     """Seconds until the rate allows one more request; 0: now."""
+    if ask.careful and not ask.requests_per_minute and not engine["heard"]:
+        in_flight, first_at = connection.execute(
+            "SELECT count(*), min(at) FROM reservation WHERE engine = ?", (ask.engine,)
+        ).fetchone()
+        return careful_wait_s(in_flight, first_at or at, at)
     return max((bucket.wait_s(at) for _, bucket in _buckets(engine, ask)), default=0.0)
 
 
@@ -35,10 +40,8 @@ def _buckets(engine: sqlite3.Row, ask: Ask) -> list[tuple[str, Bucket]]:
     found = []
     if (server := _server(engine)) is not None:
         found.append(("full_at", server))
-    own = paced(ask.requests_per_minute) if ask.requests_per_minute else None
-    if own is None and ask.careful and not engine["heard"]:
-        own = CAREFUL
-    if own is not None:
+    if ask.requests_per_minute:
+        own = paced(ask.requests_per_minute)
         found.append(("paced_full_at", Bucket(own.interval_s, own.burst, engine["paced_full_at"])))
     return found
 

@@ -186,7 +186,7 @@ CREATE TABLE engine (
     burst         REAL NOT NULL DEFAULT 1,
     full_at       REAL NOT NULL DEFAULT 0,
     learned_at    REAL NOT NULL DEFAULT 0,        -- the moment that the newest statement is about
-    paced_full_at REAL NOT NULL DEFAULT 0,        -- the same of requests_per_minute, or of a careful start
+    paced_full_at REAL NOT NULL DEFAULT 0,        -- the same of requests_per_minute
     level         INTEGER,                        -- requests at once when it was last lowered; null: as configured
     level_at      REAL NOT NULL DEFAULT 0
 ) STRICT;
