@@ -41,6 +41,7 @@ from tnfd.errors import Fault, LeaseLost
 from tnfd.model import (
     ChunkResult,
     Cut,
+    Doubt,
     EngineChoice,
     Gap,
     JobState,
@@ -734,6 +735,36 @@ async def test_cut_is_kept_with_its_edges_and_its_new_file(stores: Stores, store
     await store.finish(lease, Released())
     known = (await begin(store, job_id)).transcription
     assert known.cuts == (Cut(0, 0, 42, "0000.ogg", 7, torn_end=True), again)
+
+
+async def test_what_listening_added_takes_the_place_of_the_answer(stores: Stores, store: AnyStore) -> None:
+    job_id = await claim(stores, store)
+    lease = await begin(store, job_id)
+    for index in range(2):
+        await store.save_cut(lease, Cut(index, index, index + 1, f"{index}.ogg", 1))
+    await store.save_chunk(lease, 0, ENGINE, ChunkResult("a"), uploaded_bytes=1, cost_usd=0.5, audio_s=1.0)
+    heard = ChunkResult(
+        "a", (Segment(0, 1, "a", "Ann", (Word(0, 1, "a"),)),), timestamps="aligned",
+        doubts=(Doubt("repetition", 0.25, 1.0),),
+    )  # fmt: skip
+    await store.save_heard(lease, 0, heard)
+    await store.save_heard(lease, 1, heard)  # has no answer: nothing to add to
+    usage = (await the_job(store, job_id)).usage
+    assert (usage.requests, usage.cost_usd) == (1, 0.5)
+    await store.finish(lease, Released())
+    assert (await begin(store, job_id)).transcription.results == {0: heard}
+    with pytest.raises(LeaseLost):
+        await store.save_heard(lease, 0, ChunkResult("late"))
+
+
+async def test_doubts_are_shown_once_the_job_ends(stores: Stores, store: AnyStore) -> None:
+    doubts = (Doubt("repetition", 1.0, 2.5),)
+    job_id = await claim(stores, store)
+    lease = await begin(store, job_id)
+    await transcribe(store, lease, Transcript("a", (), 60.0, doubts=doubts))
+    assert (await the_job(store, job_id)).doubts == ()
+    await store.finish(lease, Done(("repetition",)))
+    assert (await the_job(store, job_id)).doubts == doubts
 
 
 async def test_silent_cut_needs_no_answer(stores: Stores, store: AnyStore) -> None:

@@ -46,6 +46,15 @@ async def timed(
     )
 
 
+def guessed(result: ChunkResult, duration_s: float) -> ChunkResult:
+    """Return the result with times by length alone: for one whose sound is gone."""
+    if result.timestamps != "none" or not result.text.strip():
+        return result
+    pieces = written(result.text, english=False)
+    made = times.estimated(pieces, Sound(duration_s, ()))
+    return replace(result, segments=times.segments(pieces, made), timestamps="estimated")
+
+
 def _is_english(result: ChunkResult, expected: Sequence[str]) -> bool:
     """Whether the text may be English; where nothing tells, the aligner's own failure will."""
     known = result.languages or tuple(filter(None, [language_of(result.text, expected)]))

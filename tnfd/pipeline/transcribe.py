@@ -26,6 +26,7 @@ from tnfd.model import (
     Waiting,
     WaitReason,
 )  # fmt: skip
+from tnfd.pipeline.clockwork import guessed
 from tnfd.pipeline.files import FileThreads
 from tnfd.pipeline.gate import Gate, MustWait
 from tnfd.pipeline.hearing import Hearing
@@ -37,6 +38,7 @@ from tnfd.ports.progress import Progress, Unheard
 from tnfd.ports.queue import Lease
 from tnfd.ports.store import WorkStore
 from tnfd.rules.cuts import uncovered
+from tnfd.rules.formats import TIMED
 from tnfd.rules.stitch import stitch
 from tnfd.rules.tongue import languages_of
 from tnfd.rules.voices import by_channel, has_speakers
@@ -124,7 +126,11 @@ class Transcriber:
             raise
         finally:
             del self._making[lease.job.id]
-        transcript = _voiced(_stitched(engine, made), made, lease.job.settings)
+        settings = lease.job.settings
+        if settings.speakers == "channels" or any(one in TIMED for one in settings.formats):
+            # What was answered just before a crash got no times, and its sound is gone.
+            made.results = {n: guessed(one, made.cuts[n].duration_s) for n, one in made.results.items()}
+        transcript = _voiced(_stitched(engine, made), made, settings)
         if not any(result.text for result in made.results.values()) and made.losses:
             raise making.fault or Fault(next(iter(made.losses.values())))
         await self._store.save_transcript(lease, transcript)
