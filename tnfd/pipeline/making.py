@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,58 +20,24 @@ import structlog
 from tnfd import faultpoints
 from tnfd.errors import Fate, Fault
 from tnfd.model import SAMPLE_RATE_HZ, ChunkResult, Cut, Encoding, EngineChoice, MediaInfo
-from tnfd.pipeline.files import FileThreads, check_settled, open_settled
-from tnfd.pipeline.gate import Gate
-from tnfd.pipeline.hearing import Hearing, Judge, Wishes
-from tnfd.pipeline.room import Room
-from tnfd.pipeline.voicebook import VoiceBook
-from tnfd.ports.engine import Engine, EngineChunk, Engines, Hints
-from tnfd.ports.media import Media, PrepareRequest, Probed
-from tnfd.ports.progress import Progress, Stage
+from tnfd.pipeline.asking import FALLBACK, Asking, Rooms
+from tnfd.pipeline.files import check_settled, open_settled
+from tnfd.ports.engine import Engine
+from tnfd.ports.media import PrepareRequest, Probed
+from tnfd.ports.progress import Stage
 from tnfd.ports.queue import Lease
-from tnfd.ports.store import WorkStore
 from tnfd.rules.cuts import Limits, Stretch, expected, limits_for, shorter_s, uncovered
-from tnfd.rules.formats import TIMED
-from tnfd.rules.hearing.phrases import Sound
-from tnfd.rules.quality import Asked
-from tnfd.rules.voices import has_speakers
-from tnfd.through import beside
 
 _log = structlog.get_logger("tnfd.job")
 
 SHORTEST_S = 0.1  # servers refuse less (facts: 400 "too short")
-_MAX_ADJUSTMENTS = 8  # an engine learns each thing once; this only bounds a bug
 _MOST_CHANNELS = 8
 _SHORT_S = 30.0  # pieces whose words get their times from us: errors stay within one
 _AHEAD_BYTES = 64 * 1024 * 1024  # of one recording: encoded, and not answered yet
-_FALLBACK: Encoding = "wav"  # what a server gets that does not understand Opus
 
 
 class Draining(Exception):
     """The process comes to a stop: nothing more is sent for this recording."""
-
-
-@dataclass(slots=True)
-class Lessons:
-    """What servers taught this process, by engine: how long a request may be, and what they understand."""
-
-    longest_s: dict[str, float] = field(default_factory=dict)
-    encoding: dict[str, Encoding] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Rooms:
-    """What the work is done with."""
-
-    store: WorkStore
-    gate: Gate
-    media: Media
-    engines: Engines
-    files: FileThreads
-    progress: Progress
-    workers: Room  # files whose requests are being sent at once
-    lessons: Lessons
-    hearing: Hearing | None = None
 
 
 @dataclass(slots=True)
@@ -110,11 +76,12 @@ class Making:
             self._known_samples,
         )
         self._max_s = known.max_s
-        settings = lease.job.settings
-        self._want_times = settings.speakers == "channels" or any(one in TIMED for one in settings.formats)
-        self._voices = VoiceBook(settings, folder, rooms.hearing.ear if rooms.hearing else None)
+        self._asking = Asking(
+            rooms, lease, engine, choice, folder, sent=lambda index: self._sent.add(index),
+            hurried=lambda: self._draining != "no" or self._stopped is not None,
+        )  # fmt: skip
         self._ready: set[int] = set()  # encoded, not answered
-        self._asking: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}  # by cut
         self._sent: set[int] = set()  # of these, those in flight
         self._producer: asyncio.Task[None] | None = None
         self._entrance: asyncio.Task[None] | None = None
@@ -180,13 +147,13 @@ class Making:
         if self._halted:
             return
         self._halted = True
-        waiting = [task for index, task in self._asking.items() if index not in self._sent]
+        waiting = [task for index, task in self._tasks.items() if index not in self._sent]
         for task in (*waiting, self._producer, self._entrance):
             if task is not None:
                 task.cancel()
 
     def _alive(self) -> bool:
-        return bool(self._asking) or self._producer is not None or self._entrance is not None
+        return bool(self._tasks) or self._producer is not None or self._entrance is not None
 
     def _has_far_to_go(self) -> bool:
         """Whether more is to be sent than may be on the way to a stop."""
@@ -213,9 +180,9 @@ class Making:
                 self._entrance = self._start(self._enter(), "enter")
             return
         for index in sorted(
-            self._ready - self._asking.keys(), key=lambda one: self.made.cuts[one].start_sample
+            self._ready - self._tasks.keys(), key=lambda one: self.made.cuts[one].start_sample
         ):
-            self._asking[index] = self._start(self._ask(self.made.cuts[index]), f"cut {index}")
+            self._tasks[index] = self._start(self._ask(self.made.cuts[index]), f"cut {index}")
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)  # noqa: TID251 - ends within run()
@@ -228,8 +195,8 @@ class Making:
             self._producer = None
         if task is self._entrance:
             self._entrance = None
-        for index in [one for one, asking in self._asking.items() if asking is task]:
-            del self._asking[index]
+        for index in [one for one, asking in self._tasks.items() if asking is task]:
+            del self._tasks[index]
             self._sent.discard(index)
         if not task.cancelled() and (error := task.exception()) is not None and self._stopped is None:
             self._stopped = error
@@ -238,7 +205,7 @@ class Making:
 
     async def _end(self) -> None:
         """End all tasks; where run() was not cancelled there are none by now."""
-        tasks = [*self._asking.values(), *filter(None, (self._producer, self._entrance))]
+        tasks = [*self._tasks.values(), *filter(None, (self._producer, self._entrance))]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -267,7 +234,7 @@ class Making:
         can = self._engine.capabilities
         learned = [one for one in (self._max_s, self._rooms.lessons.longest_s.get(self._engine.name)) if one]
         longest_s = can.max_s
-        if self._want_times and not can.timestamps and self._rooms.hearing is not None:
+        if self._asking.want_times and not can.timestamps and self._rooms.hearing is not None:
             longest_s = min(longest_s, _SHORT_S)  # the price goes by the minute: the same for short pieces
         return limits_for(
             self._encoding, max_s=longest_s, max_bytes=can.max_bytes, slots=can.max_concurrency,
@@ -294,7 +261,7 @@ class Making:
     def _wanted(self) -> list[Cut]:
         """Known and not encoded."""
         return [
-            cut for cut in self._open_cuts() if cut.index not in self._ready and cut.index not in self._asking
+            cut for cut in self._open_cuts() if cut.index not in self._ready and cut.index not in self._tasks
         ]
 
     def _stretches(self) -> list[Stretch]:
@@ -398,7 +365,9 @@ class Making:
         """Have one cut answered, or deal with its refusal."""
         self._tell()
         try:
-            await self._answered(cut)
+            self.made.results[cut.index] = await self._asking.answered(cut)
+            self.made.answers += 1
+            self._ready.discard(cut.index)
         except Fault as fault:
             if fault.fate is Fate.SPLIT:
                 await self._split(cut, fault)
@@ -428,99 +397,6 @@ class Making:
         stage = Stage.WAITING if waits else Stage.TRANSCRIBING
         self._rooms.progress.reached(self._lease.job.id, stage, done=done, total=total)
 
-    async def _answered(self, cut: Cut) -> None:
-        settings = self._lease.job.settings
-        encoding = self._engine.capabilities.encoding if not cut.file.endswith(".wav") else _FALLBACK
-        chunk = EngineChunk(self._folder / cut.file, encoding, cut.duration_s, cut.size_bytes)
-        hints = Hints(
-            settings.languages, settings.prompt, settings.keywords, want_times=self._want_times,
-            speakers=settings.speakers == "engine",
-        )  # fmt: skip
-        sound: list[Sound | None] = []
-        async with self._voices.turn() as voices:
-            asked = self._adjusted(cut, chunk, replace(hints, voices=voices))
-            result = await beside(asked, self._listen(chunk, sound))
-            await self._voices.learn(chunk, result)
-        if settings.speakers == "engine" and not has_speakers(result.segments):
-            raise Fault("engine.no_speakers", "the server named none")
-        self.made.results[cut.index] = result = await self._heard(
-            cut, chunk, hints, result, next(iter(sound), None)
-        )
-        self.made.answers += 1
-        self._ready.discard(cut.index)
-        if encoding == _FALLBACK:
-            self._rooms.lessons.encoding[self._engine.name] = _FALLBACK
-
-    async def _adjusted(self, cut: Cut, chunk: EngineChunk, hints: Hints) -> ChunkResult:
-        for _ in range(_MAX_ADJUSTMENTS):
-            try:
-                return await self._request(
-                    cut, chunk, hints, lambda answer: self._voices.named(answer, cut.start_s)
-                )
-            except Fault as fault:
-                if fault.fate is not Fate.ADJUST:
-                    raise
-        raise Fault("engine.rejected", "the server keeps refusing options")
-
-    async def _listen(self, chunk: EngineChunk, into: list[Sound | None]) -> None:
-        """Hear where somebody speaks while the engine works; costs nothing then."""
-        if self._rooms.hearing is not None and not self._engine.capabilities.draft:
-            into.append(await self._rooms.hearing.listen(chunk))
-
-    async def _heard(
-        self, cut: Cut, chunk: EngineChunk, hints: Hints, result: ChunkResult, sound: Sound | None
-    ) -> ChunkResult:
-        """Judge an answered cut, and give it times; what that adds is stored."""
-        if self._rooms.hearing is None:
-            return result
-        wishes = Wishes(
-            Asked(hints.prompt, hints.keywords), self._want_times, hints.languages,
-            trusted=self._engine.capabilities.draft,
-        )  # fmt: skip
-
-        async def again(shifted: EngineChunk, judge: Judge) -> ChunkResult:
-            def judged(answer: ChunkResult) -> ChunkResult:
-                return judge(self._voices.named(answer, cut.start_s))
-
-            voices = replace(hints, voices=self._voices.known)
-            return await self._request(cut, shifted, voices, judged)
-
-        stopping = self._draining != "no" or self._stopped is not None
-        heard = await self._rooms.hearing.heard(chunk, result, sound, wishes, None if stopping else again)
-        if heard != result:
-            await self._rooms.store.save_heard(self._lease, cut.index, heard)
-        return heard
-
-    async def _request(self, cut: Cut, chunk: EngineChunk, hints: Hints, judge: Judge) -> ChunkResult:
-        can, job = self._engine.capabilities, self._lease.job
-        async with self._rooms.gate.request(
-            self._engine, job=job.id, inbox=job.inbox, audio_s=chunk.duration_s
-        ) as ticket:
-            self._sent.add(cut.index)
-            try:
-                result = await self._engine.transcribe(chunk, hints)
-            except Fault as fault:
-                if fault.code == "engine.no_model" and not self._rooms.engines.is_configured(self._choice):
-                    # Says nothing about the engine as it is configured now: that must not be paused for it.
-                    raise Fault("engine.model_gone", self._choice.model) from fault
-                raise
-            faultpoints.reach("work.answered")
-            audio_s = result.audio_s if result.audio_s is not None else chunk.duration_s
-            cost_usd = result.cost_usd if result.cost_usd is not None else audio_s / 60 * can.usd_per_minute
-            ticket.cost_usd = cost_usd
-            result = judge(result)
-            await self._rooms.store.save_chunk(
-                self._lease,
-                cut.index,
-                self._choice,
-                result,
-                uploaded_bytes=chunk.size_bytes if can.uploads else 0,
-                cost_usd=cost_usd,
-                audio_s=audio_s,
-            )
-            faultpoints.reach("work.chunk_saved")
-        return result
-
     # -- refusals --------------------------------------------------------------------------------------
 
     async def _split(self, cut: Cut, fault: Fault) -> None:
@@ -540,7 +416,7 @@ class Making:
         gone = [cut.index, *too_long]
         for index in too_long:
             self._ready.discard(index)
-            if (task := self._asking.get(index)) is not None:
+            if (task := self._tasks.get(index)) is not None:
                 task.cancel()
         await self._rooms.store.split_cuts(self._lease, gone, limit_s)
         faultpoints.reach("work.split")
@@ -555,7 +431,7 @@ class Making:
         if can.encoding != "opus" or cut.file.endswith(".wav"):
             await self._lose(cut, Fault("engine.rejected", fault.detail))
             return
-        fits_s = limits_for(_FALLBACK, max_s=can.max_s, max_bytes=can.max_bytes, slots=1).max_s
+        fits_s = limits_for(FALLBACK, max_s=can.max_s, max_bytes=can.max_bytes, slots=1).max_s
         if cut.duration_s > fits_s:
             await self._recut(cut, fits_s)
             return

@@ -26,11 +26,12 @@ from tnfd.model import (
     Waiting,
     WaitReason,
 )  # fmt: skip
+from tnfd.pipeline.asking import Lessons, Rooms
 from tnfd.pipeline.clockwork import guessed
 from tnfd.pipeline.files import FileThreads
 from tnfd.pipeline.gate import Gate, MustWait
 from tnfd.pipeline.hearing import Hearing
-from tnfd.pipeline.making import SHORTEST_S, Lessons, Made, Making, Rooms
+from tnfd.pipeline.making import SHORTEST_S, Made, Making
 from tnfd.pipeline.room import Room
 from tnfd.ports.engine import Engine, Engines
 from tnfd.ports.media import Media
@@ -38,7 +39,7 @@ from tnfd.ports.progress import Progress, Unheard
 from tnfd.ports.queue import Lease
 from tnfd.ports.store import WorkStore
 from tnfd.rules.cuts import uncovered
-from tnfd.rules.formats import TIMED
+from tnfd.rules.formats import needs_times
 from tnfd.rules.stitch import stitch
 from tnfd.rules.tongue import languages_of
 from tnfd.rules.voices import by_channel, has_speakers
@@ -127,7 +128,7 @@ class Transcriber:
         finally:
             del self._making[lease.job.id]
         settings = lease.job.settings
-        if settings.speakers == "channels" or any(one in TIMED for one in settings.formats):
+        if needs_times(settings.formats, settings.speakers):
             # What was answered just before a crash got no times, and its sound is gone.
             made.results = {n: guessed(one, made.cuts[n].duration_s) for n, one in made.results.items()}
         transcript = _voiced(_stitched(engine, made), made, settings)

@@ -7,7 +7,7 @@ recognised by its hash after a crash. Every format marks every gap.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from tnfd.rules.formats.input import RenderInput
@@ -15,15 +15,20 @@ from tnfd.rules.formats.input import RenderInput
 if TYPE_CHECKING:
     RENDERERS: dict[str, Callable[[RenderInput], bytes]]  # by format, which is also the extension
 
-__all__ = ["RENDERERS", "TIMED", "RenderInput", "available"]
+__all__ = ["RENDERERS", "RenderInput", "available", "needs_times"]
 
-TIMED = frozenset({"json", "md", "srt", "vtt"})  # formats that show times, where the engine gives them
+_TIMED = frozenset({"json", "md", "srt", "vtt"})  # formats that show times
 _NAMES = ("txt", "md", "srt", "vtt", "json")  # each has a module of its name, with ``render``
 
 
 def available() -> tuple[str, ...]:
     """Return the names of the formats, which are also their extensions."""
     return _NAMES
+
+
+def needs_times(formats: Collection[str], speakers: str) -> bool:
+    """Whether a transcript must have times: to be shown, or to put channels in order."""
+    return speakers == "channels" or not _TIMED.isdisjoint(formats)
 
 
 def __getattr__(name: str) -> Any:
