@@ -526,6 +526,17 @@ async def test_one_job_is_let_through_as_the_probe(stores: Stores, store: AnySto
     assert await ready(store) == [jobs[0]]
 
 
+async def test_probe_is_another_file_than_the_one_that_failed(stores: Stores, store: AnyStore) -> None:
+    poison = await claim(stores, store, "a.mp3", "a")
+    for _ in range(3):
+        granted_ = await granted(store, replace(ask(), job=poison))
+        closed = await store.close(granted_.reservation, cost_usd=0, fault=STUMBLE)
+    assert closed.paused
+    good = await claim(stores, store, "b.mp3", "b")
+    await stores.clock.advance(15)
+    assert await ready(store) == [good]
+
+
 async def test_probe_that_does_not_arrive_is_followed_by_another(stores: Stores, store: AnyStore) -> None:
     first, second = await claim(stores, store, "a.mp3", "a"), await claim(stores, store, "b.mp3", "b")
     await pause(store)
