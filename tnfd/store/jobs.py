@@ -121,7 +121,7 @@ def load(connection: sqlite3.Connection, where: str, values: Iterable[object] = 
     for start in range(0, len(rows), 500):
         ids = [row["id"] for row in rows[start : start + 500]]
         for output in connection.execute(
-            f"SELECT job, format, name, sha256 FROM output WHERE job IN ({','.join('?' * len(ids))})"
+            f"SELECT job, format, name, sha256 FROM output WHERE job IN ({records.marks(ids)})"
             " AND format <> 'status' AND sha256 IS NOT NULL ORDER BY format",
             ids,
         ):

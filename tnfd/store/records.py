@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -175,3 +175,8 @@ def waiting_of(row: sqlite3.Row) -> Waiting | None:
     if row["waiting_reason"] is None:
         return None
     return Waiting(WaitReason(row["waiting_reason"]), moment(row["waiting_until"]), row["waiting_detail"])
+
+
+def marks(values: Collection[object]) -> str:
+    """As many placeholders as there are values."""
+    return ",".join("?" * len(values))

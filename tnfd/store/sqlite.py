@@ -34,7 +34,20 @@ from tnfd.ports.ledger import Ask, Closed, EngineStatus, Granted, Refused, Spend
 from tnfd.ports.queue import Lease, Outcome
 from tnfd.ports.store import Claim, Command, Finished, Kin, Skip
 from tnfd.rules.throttle import Stated
-from tnfd.store import batch, database, follow, intake, ledger, retention, schedule, views, work
+from tnfd.store import (
+    answers,
+    batch,
+    database,
+    follow,
+    intake,
+    leases,
+    ledger,
+    retention,
+    schedule,
+    views,
+    work,
+    written,
+)
 from tnfd.store.after import AfterRows
 from tnfd.store.ledger import Budget
 from tnfd.store.presence import Presence
@@ -253,7 +266,7 @@ class SqliteStore:
 
     async def begin(self, job_id: str) -> Lease | Skip:
         """See ``ports.store.QueueStore``."""
-        return await self._writer.run(lambda c: work.begin(c, job_id, self._owner, self._now()))
+        return await self._writer.run(lambda c: leases.begin(c, job_id, self._owner, self._now()))
 
     async def finish(self, lease: Lease, outcome: Outcome) -> Finished | None:
         """See ``ports.store.QueueStore``."""
@@ -275,27 +288,27 @@ class SqliteStore:
 
     async def save_media(self, lease: Lease, media: MediaInfo) -> None:
         """See ``ports.store.WorkStore``."""
-        await self._writer.run(lambda c: work.save_media(c, lease, media, self._now()))
+        await self._writer.run(lambda c: answers.save_media(c, lease, media, self._now()))
 
     async def restart_cuts(self, lease: Lease, encoding: Encoding) -> None:
         """See ``ports.store.WorkStore``."""
-        await self._writer.run(lambda c: work.restart_cuts(c, lease, encoding))
+        await self._writer.run(lambda c: answers.restart_cuts(c, lease, encoding))
 
     async def save_cut(self, lease: Lease, cut: Cut) -> None:
         """See ``ports.store.WorkStore``."""
-        await self._writer.run(lambda c: work.save_cut(c, lease, cut))
+        await self._writer.run(lambda c: answers.save_cut(c, lease, cut))
 
     async def split_cuts(self, lease: Lease, indexes: Collection[int], max_s: float) -> None:
         """See ``ports.store.WorkStore``."""
-        await self._writer.run(lambda c: work.split_cuts(c, lease, indexes, max_s))
+        await self._writer.run(lambda c: answers.split_cuts(c, lease, indexes, max_s))
 
     async def lose_chunk(self, lease: Lease, index: int, code: str) -> None:
         """See ``ports.store.WorkStore``."""
-        await self._writer.run(lambda c: work.lose_chunk(c, lease, index, code, self._now()))
+        await self._writer.run(lambda c: answers.lose_chunk(c, lease, index, code, self._now()))
 
     async def finish_cuts(self, lease: Lease, *, samples: int, bad_packets: int) -> None:
         """See ``ports.store.WorkStore``."""
-        await self._writer.run(lambda c: work.finish_cuts(c, lease, samples, bad_packets, self._now()))
+        await self._writer.run(lambda c: answers.finish_cuts(c, lease, samples, bad_packets, self._now()))
 
     async def save_chunk(
         self,
@@ -310,30 +323,30 @@ class SqliteStore:
     ) -> None:
         """See ``ports.store.WorkStore``."""
         await self._writer.run(
-            lambda c: work.save_chunk(
+            lambda c: answers.save_chunk(
                 c, lease, index, engine, result, uploaded_bytes, cost_usd, audio_s, self._now()
             )
         )
 
     async def save_heard(self, lease: Lease, index: int, result: ChunkResult) -> None:
         """See ``ports.store.WorkStore``."""
-        await self._writer.run(lambda c: work.save_heard(c, lease, index, result, self._now()))
+        await self._writer.run(lambda c: answers.save_heard(c, lease, index, result, self._now()))
 
     async def save_transcript(self, lease: Lease, transcript: Transcript) -> None:
         """See ``ports.store.WorkStore``."""
-        await self._writer.run(lambda c: work.save_transcript(c, lease, transcript, self._now()))
+        await self._writer.run(lambda c: answers.save_transcript(c, lease, transcript, self._now()))
 
     async def reserve_output(self, lease: Lease, format: str, folder: bytes, name: bytes) -> bool:
         """See ``ports.store.WorkStore``."""
-        return await self._writer.run(lambda c: work.reserve_output(c, lease, format, folder, name))
+        return await self._writer.run(lambda c: written.reserve_output(c, lease, format, folder, name))
 
     async def release_output(self, lease: Lease, format: str) -> None:
         """See ``ports.store.WorkStore``."""
-        await self._writer.run(lambda c: work.release_output(c, lease, format))
+        await self._writer.run(lambda c: written.release_output(c, lease, format))
 
     async def output_written(self, lease: Lease, format: str, sha256: str) -> None:
         """See ``ports.store.WorkStore``."""
-        await self._writer.run(lambda c: work.output_written(c, lease, format, sha256))
+        await self._writer.run(lambda c: written.output_written(c, lease, format, sha256))
 
     # -- status files ------------------------------------------------------------------------------
 
@@ -364,7 +377,7 @@ class SqliteStore:
 
     async def reserve_status(self, job_id: str, folder: bytes, name: bytes) -> bool:
         """See ``ports.store.StatusStore``."""
-        return await self._writer.run(lambda c: work.reserve_status(c, job_id, folder, name))
+        return await self._writer.run(lambda c: written.reserve_status(c, job_id, folder, name))
 
     # -- views -------------------------------------------------------------------------------------
 

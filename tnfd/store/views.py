@@ -105,15 +105,15 @@ def status_due(
         {"scopes": json.dumps([*scopes]), "without": json.dumps([*without]), "now": now, "limit": limit},
     ).fetchall()
     ids = [row["id"] for row in rows]
-    found = {job.id: job for job in jobs.load(connection, f"WHERE j.id IN ({','.join('?' * len(ids))})", ids)}
+    found = {job.id: job for job in jobs.load(connection, f"WHERE j.id IN ({records.marks(ids)})", ids)}
     return [(found[row["id"]], row["revision"]) for row in rows]
 
 
 def status_behind(connection: sqlite3.Connection, scopes: Collection[str]) -> bool:
     """Whether some job's status file is behind."""
-    marks = ",".join("?" * len(scopes))
-    query = f"SELECT 1 FROM job WHERE revision <> status_revision AND scope IN ({marks}) LIMIT 1"
-    return connection.execute(query, tuple(scopes)).fetchone() is not None
+    query = "SELECT 1 FROM job WHERE revision <> status_revision AND scope IN"
+    found = connection.execute(f"{query} ({records.marks(scopes)}) LIMIT 1", tuple(scopes))
+    return found.fetchone() is not None
 
 
 def job(connection: sqlite3.Connection, job_id: str) -> Job | None:

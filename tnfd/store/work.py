@@ -1,24 +1,16 @@
-"""What workers write: leases, the plan of cuts, answers, outputs, the end. Units of work for the writer."""
+"""How a job's turn ends, and what brings it back. Units of work for the writer."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 from tnfd.errors import LeaseLost
 from tnfd.model import (
-    ChunkResult,
-    ContentKey,
-    Cut,
-    Encoding,
-    EngineChoice,
     ErrorInfo,
     Job,
     JobState,
-    MediaInfo,
-    Transcript,
     Waiting,
     WaitReason,
 )
@@ -35,304 +27,18 @@ from tnfd.ports.queue import (
     Vanished,
     Wait,
 )
-from tnfd.ports.store import Finished, Skip
-from tnfd.ports.work import Transcription
-from tnfd.rules.names import fold
-from tnfd.store import holds, jobs, records, retention, routes
+from tnfd.ports.store import Finished
+from tnfd.store import holds, jobs, leases, records
 from tnfd.store.follow import has_moved
 from tnfd.store.intake import forget_sight
 
-_ON_THE_WAY_S = 1.0  # until a job asks again whose files were being moved when it was to begin
-_SILENCE = records.dump(ChunkResult(""))
 _NOT_PAUSED_S = 2.0  # until a job asks again whose engine turned out not to be paused
-
-# -- leases ----------------------------------------------------------------------------------------
-
-
-def begin(connection: sqlite3.Connection, job_id: str, owner: str, now: float) -> Lease | Skip:
-    """Lease a queued job, unless its transcription is being made for another one."""
-    row = connection.execute("SELECT * FROM job WHERE id = ?", (job_id,)).fetchone()
-    if row is None or row["state"] != JobState.QUEUED or row["transcription"] is None:
-        return Skip("not queued")
-    if connection.execute("SELECT 1 FROM errand WHERE job = ?", (job_id,)).fetchone():
-        until = records.some_moment(now + _ON_THE_WAY_S)
-        jobs.wait(connection, job_id, Waiting(WaitReason.RETRY, until, "its files are being moved"))
-        return Skip("its files are being moved")
-    transcription = _transcription(connection, retention.revive(connection, row["transcription"], job_id))
-    if transcription.transcript is None and holds.tell(connection, job_id):
-        return Skip("paused by command")
-    duplicate_of: str | None = None
-    if transcription.owner_job != job_id:
-        if transcription.transcript is not None:
-            duplicate_of = transcription.owner_job
-        elif _works(connection, transcription, row["scope"]):
-            jobs.wait(connection, job_id, Waiting(WaitReason.ORIGINAL, None, transcription.owner_job))
-            return Skip("the original is in work")
-        else:  # the original failed, was cancelled or left: this copy tries
-            connection.execute(
-                "UPDATE transcription SET owner_job = ? WHERE id = ?", (job_id, transcription.id)
-            )
-            transcription = _transcription(connection, transcription.id)
-    routes.settle(connection, job_id, now, begins=True)
-    epoch = row["lease_epoch"] + 1
-    jobs.move(connection, job_id, JobState.RUNNING, now, "started", f"attempt {epoch}")
-    connection.execute(
-        "UPDATE job SET lease_epoch = ?, lease_owner = ?, started_at = coalesce(started_at, ?), error = NULL,"
-        " duplicate_of = ? WHERE id = ?",
-        (epoch, owner, now, duplicate_of, job_id),
-    )
-    job = jobs.get(connection, job_id)
-    if job is None:
-        raise LeaseLost(job_id)
-    return Lease(job, epoch, transcription)
-
-
-def _works(connection: sqlite3.Connection, transcription: Transcription, scope: str) -> bool:
-    """Whether the owner of a transcription makes it, or will before a copy in ``scope`` could.
-
-    An owner that only queues in another scope does not count: that inbox may be configured no longer, that
-    batch may have been interrupted, and then its turn never comes.
-    """
-    row = connection.execute(
-        "SELECT state, transcription, scope FROM job WHERE id = ?", (transcription.owner_job,)
-    ).fetchone()
-    if row is None or row["transcription"] != transcription.id:
-        return False
-    state = JobState(row["state"])
-    return state is JobState.RUNNING or (state is JobState.QUEUED and bool(row["scope"] == scope))
-
-
-def _transcription(connection: sqlite3.Connection, number: int) -> Transcription:
-    row = connection.execute("SELECT * FROM transcription WHERE id = ?", (number,)).fetchone()
-    cuts, results, losses = [], {}, {}
-    for chunk in connection.execute("SELECT * FROM chunk WHERE transcription = ? ORDER BY idx", (number,)):
-        cuts.append(records.cut_of(chunk))
-        if chunk["result"] is not None:
-            results[chunk["idx"]] = records.load_result(chunk["result"])
-        elif chunk["error"] is not None:
-            losses[chunk["idx"]] = chunk["error"]
-    return Transcription(
-        id=row["id"],
-        key=ContentKey(row["sha256"], row["size_bytes"], row["profile"]),
-        owner_job=row["owner_job"] or "",
-        engine=records.load_choice(row["engine"]),
-        encoding=row["encoding"],
-        media=records.load_media(row["media"]),
-        cuts=tuple(cuts),
-        cuts_complete=bool(row["cuts_complete"]),
-        samples=row["samples"],
-        bad_packets=row["bad_packets"] or 0,
-        results=results,
-        transcript=records.load_transcript(row["transcript"]),
-        generation=row["generation"],
-        losses=losses,
-        max_s=row["max_s"],
-    )
-
-
-def hold(connection: sqlite3.Connection, lease: Lease) -> None:
-    """Do nothing while the lease holds.
-
-    Raises:
-        LeaseLost: the job has another epoch or state now.
-    """
-    row = connection.execute("SELECT state, lease_epoch FROM job WHERE id = ?", (lease.job.id,)).fetchone()
-    if row is None or row["state"] != JobState.RUNNING or row["lease_epoch"] != lease.epoch:
-        raise LeaseLost(lease.job.id)
-
-
-# -- the plan and the answers ------------------------------------------------------------------------
-
-
-def save_media(connection: sqlite3.Connection, lease: Lease, media: MediaInfo, now: float) -> None:
-    """Store what probing found."""
-    hold(connection, lease)
-    connection.execute(
-        "UPDATE transcription SET media = ? WHERE id = ?", (records.dump(media), lease.transcription.id)
-    )
-    jobs.touch(connection, lease.job.id, now)
-
-
-def restart_cuts(connection: sqlite3.Connection, lease: Lease, encoding: Encoding) -> None:
-    """Drop what was not answered of a plan: another kind of engine takes other files."""
-    hold(connection, lease)
-    number = lease.transcription.id
-    connection.execute("DELETE FROM chunk WHERE transcription = ? AND result IS NULL", (number,))
-    connection.execute(
-        "UPDATE transcription SET encoding = ?, cuts_complete = 0, samples = NULL, max_s = NULL WHERE id = ?",
-        (encoding, number),
-    )
-
-
-def save_cut(connection: sqlite3.Connection, lease: Lease, cut: Cut) -> None:
-    """Add a row to the plan, or say how it is encoded now; silence needs no answer."""
-    hold(connection, lease)
-    connection.execute(
-        "INSERT INTO chunk (transcription, idx, start_sample, end_sample, file, size_bytes, torn, silent,"
-        " result) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (transcription, idx)"
-        " DO UPDATE SET file = excluded.file, size_bytes = excluded.size_bytes WHERE chunk.result IS NULL",
-        (
-            lease.transcription.id, cut.index, cut.start_sample, cut.end_sample, cut.file, cut.size_bytes,
-            cut.torn_start + 2 * cut.torn_end, cut.silent, _SILENCE if cut.silent else None,
-        ),
-    )  # fmt: skip
-
-
-def split_cuts(connection: sqlite3.Connection, lease: Lease, indexes: Collection[int], max_s: float) -> None:
-    """Drop rows without answer that are too long; what they covered is owed in shorter ones."""
-    hold(connection, lease)
-    number = lease.transcription.id
-    connection.execute(
-        f"DELETE FROM chunk WHERE transcription = ? AND result IS NULL AND idx IN ({_marks(indexes)})",
-        (number, *indexes),
-    )
-    connection.execute(
-        "UPDATE transcription SET max_s = min(coalesce(max_s, ?), ?) WHERE id = ?", (max_s, max_s, number)
-    )
-
-
-def lose_chunk(connection: sqlite3.Connection, lease: Lease, index: int, code: str, now: float) -> None:
-    """Give a row up: it becomes a gap, until somebody asks for it again."""
-    hold(connection, lease)
-    connection.execute(
-        "UPDATE chunk SET error = ? WHERE transcription = ? AND idx = ? AND result IS NULL",
-        (code, lease.transcription.id, index),
-    )
-    jobs.note(connection, lease.job.id, now, "gap", code)
-    jobs.touch(connection, lease.job.id, now)
-
-
-def finish_cuts(
-    connection: sqlite3.Connection, lease: Lease, samples: int, bad_packets: int, now: float
-) -> None:
-    """The plan is whole."""
-    hold(connection, lease)
-    connection.execute(
-        "UPDATE transcription SET cuts_complete = 1, samples = ?, bad_packets = ? WHERE id = ?",
-        (samples, bad_packets, lease.transcription.id),
-    )
-    jobs.touch(connection, lease.job.id, now)
-
-
-def save_chunk(
-    connection: sqlite3.Connection,
-    lease: Lease,
-    index: int,
-    engine: EngineChoice,
-    result: ChunkResult,
-    uploaded_bytes: int,
-    cost_usd: float,
-    audio_s: float,
-    now: float,
-) -> None:
-    """Store an answer and its price."""
-    hold(connection, lease)
-    number = lease.transcription.id
-    connection.execute(
-        "UPDATE chunk SET result = ?, engine = ?, answered_at = ?, error = NULL"
-        " WHERE transcription = ? AND idx = ?",
-        (records.dump(result), records.dump(engine), now, number, index),
-    )
-    connection.execute(
-        "UPDATE transcription SET engine_why = CASE WHEN engine IS NULL"
-        "  THEN (SELECT engine_why FROM job WHERE id = ?1) ELSE engine_why END,"
-        " engine = ?2, requests = requests + 1, uploaded_bytes = uploaded_bytes + ?3,"
-        " cost_usd = cost_usd + ?4, audio_s = audio_s + ?5 WHERE id = ?6",
-        (lease.job.id, records.dump(engine), uploaded_bytes, cost_usd, audio_s, number),
-    )
-    jobs.touch(connection, lease.job.id, now)
-
-
-def save_heard(
-    connection: sqlite3.Connection, lease: Lease, index: int, result: ChunkResult, now: float
-) -> None:
-    """Put a better known answer in the place of one that is stored."""
-    hold(connection, lease)
-    connection.execute(
-        "UPDATE chunk SET result = ? WHERE transcription = ? AND idx = ? AND result IS NOT NULL",
-        (records.dump(result), lease.transcription.id, index),
-    )
-    jobs.touch(connection, lease.job.id, now)
-
-
-def save_transcript(connection: sqlite3.Connection, lease: Lease, transcript: Transcript, now: float) -> None:
-    """The text is whole: from here on nothing is ever paid for it again."""
-    hold(connection, lease)
-    connection.execute(
-        "UPDATE transcription SET transcript = ?, summary = ?, state = ?, finished_at = ? WHERE id = ?",
-        (
-            records.dump(transcript),
-            records.dump(replace(transcript, text="", segments=())),
-            "partial" if transcript.gaps else "done",
-            now,
-            lease.transcription.id,
-        ),
-    )
-
-
-# -- outputs -----------------------------------------------------------------------------------------
-
-
-def reserve_output(
-    connection: sqlite3.Connection, lease: Lease, format: str, folder: bytes, name: bytes
-) -> bool:
-    """Reserve a name; False where another job, or another format of this one, has it."""
-    hold(connection, lease)
-    return _reserve(connection, lease.job.id, format, folder, name)
-
-
-def _reserve(connection: sqlite3.Connection, job_id: str, format: str, folder: bytes, name: bytes) -> bool:
-    taken = connection.execute(
-        "SELECT 1 FROM output WHERE folder = ? AND folded = ? AND NOT (job = ? AND format = ?)",
-        (folder, _folded(name), job_id, format),
-    ).fetchone()
-    if taken:
-        return False
-    connection.execute(
-        "INSERT OR REPLACE INTO output (job, format, folder, name, folded, sha256)"
-        " VALUES (?, ?, ?, ?, ?, NULL)",
-        (job_id, format, folder, name, _folded(name)),
-    )
-    return True
-
-
-def _folded(name: bytes) -> str:
-    """How names are compared, as a text that SQLite takes: bytes that are not UTF-8 are spelt out."""
-    return fold(name).encode("utf-8", "backslashreplace").decode()
-
-
-def release_output(connection: sqlite3.Connection, lease: Lease, format: str) -> None:
-    """Give a reserved name back."""
-    hold(connection, lease)
-    connection.execute("DELETE FROM output WHERE job = ? AND format = ?", (lease.job.id, format))
-
-
-def output_written(connection: sqlite3.Connection, lease: Lease, format: str, sha256: str) -> None:
-    """Record what lies on disk."""
-    hold(connection, lease)
-    connection.execute(
-        "UPDATE output SET sha256 = ? WHERE job = ? AND format = ?", (sha256, lease.job.id, format)
-    )
-
-
-def reserve_status(connection: sqlite3.Connection, job_id: str, folder: bytes, name: bytes) -> bool:
-    """Reserve a status file's name; the former job of the same path hands it over."""
-    connection.execute(
-        "DELETE FROM output WHERE folder = ? AND folded = ? AND format = 'status' AND job IN"
-        " (SELECT o.id FROM job AS o JOIN job AS j ON j.path = o.path"
-        "  WHERE j.id = ? AND o.rowid < j.rowid)",  # not by id: a clock may be set back
-        (folder, _folded(name), job_id),
-    )
-    return _reserve(connection, job_id, "status", folder, name)
-
-
-# -- the end -----------------------------------------------------------------------------------------
 
 
 def finish(connection: sqlite3.Connection, lease: Lease, outcome: Outcome, now: float) -> Finished | None:
     """End a lease; None where it had been lost."""
     try:
-        hold(connection, lease)
+        leases.hold(connection, lease)
     except LeaseLost:
         return None
     _END[type(outcome)](connection, lease, outcome, now)
@@ -476,14 +182,10 @@ _END: dict[type, Any] = {
 }
 
 
-def _marks(values: Collection[object]) -> str:
-    return ",".join("?" * len(values))
-
-
 def reap(connection: sqlite3.Connection, owners: Collection[str], now: float) -> list[str]:
     """Requeue what these processes left running, and what nobody answers for at all."""
     rows = connection.execute(
-        f"SELECT id FROM job WHERE state = 'running' AND (lease_owner IN ({_marks(owners)})"
+        f"SELECT id FROM job WHERE state = 'running' AND (lease_owner IN ({records.marks(owners)})"
         " OR lease_owner IS NULL OR lease_owner NOT IN (SELECT owner FROM process))",
         tuple(owners),
     ).fetchall()
