@@ -156,6 +156,33 @@ def test_looking_who_runs_does_not_keep_a_daemon_from_starting(tmp_path: Path) -
             looker.wait(20)
 
 
+async def test_locks_of_which_the_database_knows_nothing_go(tmp_path: Path, start: Start) -> None:
+    # Killed between the lock and the row of its process.
+    kill(start(ANNOUNCE))
+    assert lock_files(tmp_path) == ["daemon-1.lock"]
+    start(ANNOUNCE.replace("daemon-1", "daemon-2"))
+    stores = Stores(Sqlite(), tmp_path)
+    await stores.open("daemon-3")
+    assert lock_files(tmp_path) == ["daemon-2.lock", "daemon-3.lock"]
+    await stores.close_all()
+
+
+def test_a_lock_is_never_swept_from_under_a_process(tmp_path: Path) -> None:
+    sweep = "import sys\nfrom pathlib import Path\nfrom tnfd.store.presence import Presence\n"
+    sweep += "while True: Presence(Path(sys.argv[1])).sweep()"
+    sweepers = [subprocess.Popen([sys.executable, "-c", sweep, str(tmp_path)]) for _ in range(2)]
+    presence = Presence(tmp_path)
+    try:
+        for number in range(1000):
+            presence.announce(f"batch-{number}")
+            assert presence.lives(f"batch-{number}")
+            presence.leave()
+    finally:
+        for sweeper in sweepers:
+            sweeper.kill()
+            sweeper.wait(20)
+
+
 async def test_what_a_killed_process_held_is_given_back(tmp_path: Path, start: Start) -> None:
     stores = Stores(Sqlite(), tmp_path)
     store = await stores.open("daemon-1")

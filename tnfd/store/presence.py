@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tnfd.errors import AlreadyRunning, StoreUnusable
 
+_SUFFIX = ".lock"
 _TRIES, _TRY_S = 20, 0.05
 
 
@@ -30,13 +31,18 @@ class Presence:
         Raises:
             StoreUnusable: the state folder cannot be written to.
         """
-        try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(self._path(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _unwritable(self._folder.parent, error) from error
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._held.append(fd)
+        path, found = self._path(owner), False
+        while not found:
+            try:
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise _unwritable(self._folder.parent, error) from error
+            self._held.append(fd)
+            _take(fd)
+            # Another's `sweep` may have taken the file for a dead one's before it was locked.
+            with contextlib.suppress(FileNotFoundError):
+                found = os.path.samestat(os.fstat(fd), path.stat())
 
     def lives(self, owner: str) -> bool:
         """Whether the process that announced itself as ``owner`` still exists; a dead one's file goes."""
@@ -56,13 +62,18 @@ class Presence:
         finally:
             os.close(fd)
 
+    def sweep(self) -> None:
+        """Remove what processes left that were killed before the database knew of them, or after it forgot."""
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            self.lives(path.name.removesuffix(_SUFFIX))
+
     def leave(self) -> None:
         """Let go of everything held."""
         while self._held:
             os.close(self._held.pop())
 
     def _path(self, owner: str) -> Path:
-        return self._folder / f"{owner}.lock"
+        return self._folder / f"{owner}{_SUFFIX}"
 
 
 def lock_daemon(state_dir: Path) -> int:

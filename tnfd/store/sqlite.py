@@ -132,6 +132,7 @@ class SqliteStore:
         rows = await self._writer.run(lambda c: c.execute("SELECT owner FROM process").fetchall())
         owners = [row["owner"] for row in rows if row["owner"] != self._owner]
         dead = [owner for owner in owners if not self._presence.lives(owner)]
+        self._presence.sweep()
         if not dead:
             return []
 
