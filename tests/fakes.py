@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from tnfd.errors import Fault
 from tnfd.model import FileRef, StatKey
@@ -85,41 +85,6 @@ class MemoryClaims:
     async def _tell(self) -> None:
         async with self._changed:
             self._changed.notify_all()
-
-
-class FakeClock:
-    """A clock that only ``advance`` moves; sleepers wake in the order of their times."""
-
-    def __init__(self, now: datetime = datetime(2026, 11, 23, 16, 0, tzinfo=UTC)) -> None:
-        self._now = now
-        self._monotonic = 1000.0
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
-
-    def now(self) -> datetime:
-        return self._now
-
-    def monotonic(self) -> float:
-        return self._monotonic
-
-    async def sleep(self, delay_s: float) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleepers.append((self._monotonic + delay_s, future))
-        await future
-
-    @property
-    def sleeping(self) -> int:
-        """How many sleepers there are."""
-        return sum(not future.done() for _, future in self._sleepers)
-
-    def advance(self, by_s: float) -> None:
-        """Let time pass."""
-        self._monotonic += by_s
-        self._now += timedelta(seconds=by_s)
-        due = [one for one in self._sleepers if one[0] <= self._monotonic]
-        self._sleepers = [one for one in self._sleepers if one[0] > self._monotonic]
-        for _, future in sorted(due, key=lambda one: one[0]):
-            if not future.done():
-                future.set_result(None)
 
 
 class FastClock:

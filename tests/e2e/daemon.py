@@ -75,6 +75,26 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def of_another_machine(talk: Path, updated_at: str = "2026-11-25T00:00:00Z") -> Path:
+    """The status file that a tnfd on another machine, at work on the same file, has written."""
+    status: dict[str, object] = {
+        "schema": "tnfd.status/1", "job": "01JZZZZZZZZZZZZZZZZZZZZZZZ", "state": "running",
+        "instance": "nas-9",
+        "profile": "0" * 16, "updated_at": updated_at,
+        "source": {
+            "name": talk.name, "size_bytes": talk.stat().st_size, "modified_at": None, "sha256": sha256(talk),
+        },
+        "media": None, "engine": None, "progress": {"chunks_done": 0, "chunks_total": 0}, "failures": 0,
+        "waiting": None, "error": None, "outputs": {}, "timestamps": None, "languages": [], "speakers": "off",
+        "gaps": [], "flags": [], "duplicate_of": None,
+        "usage": {"audio_s": 0, "requests": 0, "uploaded_bytes": 0, "cost_usd": 0},
+        "timing": {"seen_at": None, "settled_at": None, "started_at": None, "finished_at": None},
+    }  # fmt: skip
+    path = talk.with_name(f"{talk.name}.status.json")
+    path.write_text(json.dumps(status))
+    return path
+
+
 # -- one user's world -------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ from tnfd.testing.records import Request
 
 _AT_ONCE = 20
 _EVERY_S = 5.0
+_SAY_EVERY = 12  # samples: once a minute
 _LAST_S = 120.0  # for what is still under way at the end
 _WARM = 0.2  # of the time: caches fill, libraries load
 
@@ -100,6 +101,10 @@ async def feed(site: Site, chance: random.Random, ends_at: float, counts: dict[s
         await asyncio.sleep(0.05)
 
 
+def say(sample: Sample) -> None:
+    print(json.dumps({key: round(value, 1) for key, value in asdict(sample).items()}), flush=True)
+
+
 def verdict(samples: list[Sample]) -> list[str]:
     """What grew; empty: nothing did."""
     warm = samples[int(len(samples) * _WARM) :]
@@ -133,8 +138,9 @@ async def soak(minutes: float, seed: int) -> int:
                 feeding = asyncio.create_task(feed(site, chance, ends_at, counts))
                 while not feeding.done():
                     await asyncio.wait({feeding}, timeout=_EVERY_S)
-                    if counts["ended"]:
-                        samples.append(look(daemon, site, counts["dropped"]))
+                    samples.append(look(daemon, site, counts["ended"]))
+                    if len(samples) % _SAY_EVERY == 1:
+                        say(samples[-1])
                     daemon.events.clear()  # ours must not grow either
                     server.requests[:-100] = []
                     resumed = await site.tnfd("resume")  # an engine that three faults in a row have paused
@@ -143,8 +149,7 @@ async def soak(minutes: float, seed: int) -> int:
                 crashed = daemon.noise
                 code = await daemon.stop()
     grown = verdict(samples)
-    for one in (samples[len(samples) // 5], samples[len(samples) // 2], samples[-1]):
-        print(json.dumps({key: round(value, 1) for key, value in asdict(one).items()}))
+    say(samples[-1])
     ended = f"{counts['dropped']} files, {counts['ended']} came to an end; exit code {code}"
     print(f"{ended}; grown: {grown or 'nothing'}")
     return 1 if grown or crashed or code or counts["dropped"] != counts["ended"] else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Site, sha256
+from tests.e2e.daemon import Site, of_another_machine, sha256
 from tnfd.testing.api_server import ApiServer
 
 
@@ -75,31 +75,11 @@ async def test_one_folder_by_two_paths_is_refused(site: Site, server: ApiServer)
     assert "the same folder" in checked.err + checked.out
 
 
-def of_another_machine(site: Site, talk: Path, updated_at: str = "2026-11-25T00:00:00Z") -> Path:
-    """The status file that a tnfd on another machine, at work on the same file, has written."""
-    status: dict[str, object] = {
-        "schema": "tnfd.status/1", "job": "01JZZZZZZZZZZZZZZZZZZZZZZZ", "state": "running",
-        "instance": "nas-9",
-        "profile": "0" * 16, "updated_at": updated_at,
-        "source": {
-            "name": talk.name, "size_bytes": talk.stat().st_size, "modified_at": None, "sha256": sha256(talk),
-        },
-        "media": None, "engine": None, "progress": {"chunks_done": 0, "chunks_total": 0}, "failures": 0,
-        "waiting": None, "error": None, "outputs": {}, "timestamps": None, "languages": [], "speakers": "off",
-        "gaps": [], "flags": [], "duplicate_of": None,
-        "usage": {"audio_s": 0, "requests": 0, "uploaded_bytes": 0, "cost_usd": 0},
-        "timing": {"seen_at": None, "settled_at": None, "started_at": None, "finished_at": None},
-    }  # fmt: skip
-    path = talk.with_name(f"{talk.name}.status.json")
-    path.write_text(json.dumps(status))
-    return path
-
-
 async def test_work_that_another_machine_has_in_progress_is_waited_for_and_its_result_adopted(
     site: Site, server: ApiServer
 ) -> None:
     talk = site.drop("talk.wav")
-    path = of_another_machine(site, talk)
+    path = of_another_machine(talk)
     before = path.read_bytes()
     async with site.daemon() as daemon:
         waiting = await daemon.event("job.waiting", reason="original")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeClock, eventually
+from tests.fakes import eventually
 from tnfd.clock import SystemClock
 from tnfd.errors import Fault
 from tnfd.pipeline.files import FileThreads
+from tnfd.testing import FakeClock
 
 
 class Share:
@@ -35,7 +36,7 @@ async def test_a_call_into_a_share_that_hangs_gives_up_and_others_fail_at_once()
     files = FileThreads(clock, patience_s=0.2)
     with pytest.raises(Fault, match=r"inbox\.lost.*does not answer"):
         await files.run(b"/hung", share.call, 1)
-    clock.advance(0.3)
+    await clock.advance(0.3)
     async with asyncio.timeout(0.15):  # less than the patience
         with pytest.raises(Fault, match=r"inbox\.lost"):
             await files.run(b"/hung", share.call, 2)
@@ -102,7 +103,7 @@ async def test_without_a_bound_a_long_call_is_waited_for() -> None:
     files = FileThreads(clock, patience_s=None)
     task = asyncio.get_running_loop().create_task(files.run(b"/disk", share.call, 1))
     await eventually(share.entered.is_set)
-    clock.advance(3600)
+    await clock.advance(3600)
     behind = asyncio.get_running_loop().create_task(files.run(b"/disk", share.call, 2))
     await asyncio.sleep(0)
     assert not behind.done()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeClock, MemoryClaims, eventually
+from tests.fakes import MemoryClaims, eventually
 from tnfd.clock import SystemClock
 from tnfd.intake.inbox import InboxIntake
 from tnfd.intake.lease import ignore_sigio, probe_lease
@@ -20,6 +20,7 @@ from tnfd.intake.options import IntakeOptions
 from tnfd.model import JobSettings
 from tnfd.ports.claims import Origin
 from tnfd.rules.settle import Lease
+from tnfd.testing import FakeClock
 from tnfd.threads import FileThread
 
 HERE = Path(__file__).parents[2]
@@ -104,16 +105,16 @@ async def test_a_file_system_that_hangs_is_lost_and_the_heart_goes_on() -> None:
     call = loop.create_task(thread.run(release.wait, 20))
     ready = asyncio.Event()
     pulse = loop.create_task(intake._pulse(thread, ready))
-    await eventually(lambda: thread.busy_since is not None and clock.sleeping == 1)
-    clock.advance(21)
-    await eventually(lambda: clock.sleeping == 1)
+    await eventually(lambda: thread.busy_since is not None and clock.sleepers == 1)
+    await clock.advance(22)
+    await eventually(lambda: clock.sleepers == 1)
     assert intake.state.state == "lost"
     assert ready.is_set()  # the others are not to wait for it
     assert intake.state.heartbeat == clock.monotonic()
     release.set()
     await call
-    clock.advance(2)
-    await eventually(lambda: clock.sleeping == 1)
+    await clock.advance(2)
+    await eventually(lambda: clock.sleepers == 1)
     assert "does not answer" not in intake.state.why
     pulse.cancel()
     await asyncio.wait({pulse})

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.fakes import FakeClock, eventually
+from tests.fakes import eventually
 from tnfd.intake.bell import Bell
 from tnfd.intake.candidates import Candidate, Candidates, Phase
 from tnfd.intake.known import Known
@@ -15,6 +15,7 @@ from tnfd.intake.mounts import UNKNOWN, Mount, find_mount, parse_mountinfo
 from tnfd.intake.status import Status
 from tnfd.intake.watch import Restart, decide_restart
 from tnfd.model import StatKey
+from tnfd.testing import FakeClock
 
 MOUNTINFO = rb"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 23 22 0:20 / /proc rw,nosuid - proc proc rw
@@ -123,20 +124,20 @@ async def test_bell_wakes_by_ring_or_by_time() -> None:
     bell = Bell(clock)
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         waiter = group.create_task(bell.wait(10.0))
-        await eventually(lambda: clock.sleeping == 1)
-        clock.advance(9.9)
+        await eventually(lambda: clock.sleepers == 1)
+        await clock.advance(9.9)
         await asyncio.sleep(0)
         assert not waiter.done()
-        clock.advance(0.1)
+        await clock.advance(0.1)
         await waiter
         waiter = group.create_task(bell.wait(10.0))
-        await eventually(lambda: clock.sleeping == 1)
+        await eventually(lambda: clock.sleepers == 1)
         bell.ring()
         await waiter
         bell.ring()
         await bell.wait(10.0)
         await bell.wait(0.0)
-    assert not clock.sleeping or all(future.cancelled() for _, future in clock._sleepers)
+    assert not clock.sleepers
 
 
 def test_a_silent_file_system_counts_as_lost_and_its_answer_as_back() -> None:

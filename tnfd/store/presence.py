@@ -63,7 +63,7 @@ class Presence:
             os.close(fd)
 
     def sweep(self) -> None:
-        """Remove what processes left that were killed before the database knew of them, or after it forgot."""
+        """Remove what processes left that were killed while the database did not know of them."""
         for path in self._folder.glob(f"*{_SUFFIX}"):
             self.lives(path.name.removesuffix(_SUFFIX))
 
