@@ -90,6 +90,25 @@ async def test_other_languages_are_estimated_and_named(site: Site, server: ApiSe
     assert (site.inbox / "talk.de.vtt").exists()
 
 
+async def test_times_that_nobody_asked_for_are_flagged_where_they_are_shown(
+    site: Site, server: ApiServer
+) -> None:
+    site.configure(engine={"model": "gpt-transcribe"})
+    server.always = Ok(text=TEXT)
+    talk = spoken(site)
+    assert (await batch(site, talk)).code == 0
+    plain = site.status(talk)
+    assert plain is not None
+    assert (plain["timestamps"], plain["flags"]) == ("none", [])
+    copy = spoken(site, "copy.wav")
+    assert (await batch(site, copy, "--format", "json,srt")).code == 0
+    status = site.status(copy)
+    assert status is not None
+    assert (status["state"], status["timestamps"]) == ("duplicate", "none")
+    assert (status["flags"], transcript(copy)["flags"]) == (["coarse_timing"], ["coarse_timing"])
+    assert len(server.requests) == 1
+
+
 async def test_channels_are_speakers(site: Site, server: ApiServer) -> None:
     names = {"speakers": "channels", "speaker_names": ["Ann"], "formats": ["txt", "md", "json"]}
     site.configure(inbox=names, engine={"model": "gpt-transcribe"})

@@ -17,6 +17,7 @@ from tnfd.pipeline.making import Draining
 from tnfd.pipeline.transcribe import Transcriber
 from tnfd.ports.clock import Clock
 from tnfd.ports.queue import Done, Lease, Outcome, Partial, Released, Retry, Wait
+from tnfd.rules.formats import fitting
 from tnfd.rules.names import for_terminal
 
 _log = structlog.get_logger("tnfd.job")
@@ -60,12 +61,13 @@ class JobHandler:
             return self._outcome(lease, Fault("internal.bug", type(error).__name__))
 
     async def _do(self, lease: Lease) -> Outcome:
-        transcript = lease.transcription.transcript
-        skip = lease.job.duplicate_of is not None and lease.job.settings.on_duplicate == "skip"
+        transcript, settings = lease.transcription.transcript, lease.job.settings
+        skip = lease.job.duplicate_of is not None and settings.on_duplicate == "skip"
         if transcript is None:
             if self._adopter is not None and (adopted := await self._adopter.adopt(lease)) is not None:
                 return adopted
             transcript = await self._transcriber.transcribe(lease)
+        transcript = fitting(transcript, settings.formats, settings.speakers)
         if not skip:
             await self._deliverer.deliver(lease, transcript)
         return _end(transcript)

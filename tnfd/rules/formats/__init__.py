@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tnfd.model import Transcript
 from tnfd.rules.formats.input import RenderInput
 
 if TYPE_CHECKING:
     RENDERERS: dict[str, Callable[[RenderInput], bytes]]  # by format, which is also the extension
 
-__all__ = ["RENDERERS", "RenderInput", "available", "needs_times"]
+__all__ = ["RENDERERS", "RenderInput", "available", "fitting", "needs_times"]
 
 _TIMED = frozenset({"json", "md", "srt", "vtt"})  # formats that show times
 _NAMES = ("txt", "md", "srt", "vtt", "json")  # each has a module of its name, with ``render``
@@ -29,6 +31,13 @@ def available() -> tuple[str, ...]:
 def needs_times(formats: Collection[str], speakers: str) -> bool:
     """Whether a transcript must have times: to be shown, or to put channels in order."""
     return speakers == "channels" or not _TIMED.isdisjoint(formats)
+
+
+def fitting(transcript: Transcript, formats: Collection[str], speakers: str) -> Transcript:
+    """The transcript as it goes into ``formats``: flagged where those show times that nobody has asked for."""
+    if transcript.timestamps != "none" or not transcript.text or not needs_times(formats, speakers):
+        return transcript
+    return replace(transcript, flags=(*transcript.flags, "coarse_timing"))
 
 
 def __getattr__(name: str) -> Any:
