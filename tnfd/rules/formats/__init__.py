@@ -34,7 +34,7 @@ def needs_times(formats: Collection[str], speakers: str) -> bool:
 
 
 def fitting(transcript: Transcript, formats: Collection[str], speakers: str) -> Transcript:
-    """The transcript as it goes into ``formats``: flagged where those show times that nobody has asked for."""
+    """Return it as it goes into ``formats``: flagged where those show times that nobody has asked for."""
     if transcript.timestamps != "none" or not transcript.text or not needs_times(formats, speakers):
         return transcript
     return replace(transcript, flags=(*transcript.flags, "coarse_timing"))
