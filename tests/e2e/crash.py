@@ -231,10 +231,16 @@ class World:
                 return False
         return True
 
+    def _errands_over(self) -> bool:
+        with contextlib.closing(sqlite3.connect(self.site.state / "tnfd.sqlite3")) as database:
+            return database.execute("SELECT 1 FROM errand").fetchone() is None
+
     async def arrive(self) -> None:
         """Let it come to its end in peace, and see that all is as it should be."""
         async with self.site.daemon() as daemon:
             await daemon.until(self._arrived, "everything has arrived", 60.0)
+            # Its row goes after the file; asked to stop between the two, the next start would do that.
+            await daemon.until(self._errands_over, "no recording is on its way", 60.0)
             assert await daemon.stop() == 0
         self.assert_whole()
         self.assert_records()

@@ -40,6 +40,52 @@ async def test_a_folder_has_settings_of_its_own_and_a_mistake_pauses_it_alone(
     assert server.requests[-1].fields["language"] == ["de"]
 
 
+async def test_a_batch_keeps_to_a_folders_settings_unless_it_is_told_otherwise(
+    site: Site, server: ApiServer
+) -> None:
+    german, broken = site.inbox / "german", site.inbox / "broken"
+    german.mkdir()
+    broken.mkdir()
+    (german / ".tnfd.toml").write_text('language = "de"\nformats = ["srt"]\n')
+    (broken / ".tnfd.toml").write_text('langage = "fr"\n')
+    site.drop("german/talk.wav", seed=1)
+    left = site.drop("broken/talk.wav", seed=2)
+    ran = await site.tnfd("batch", site.inbox, "--json")
+    assert ran.code == 1
+    assert [row["result"] for row in ran.json["files"]] == ["done"]
+    (out,) = ran.json["left_out"]
+    assert out["path"] == str(broken)
+    assert "langage" in out["reason"]
+    assert ran.err.count("Left out: ") == 2  # before it begins, and in the end
+    assert (german / "talk.srt").exists()
+    assert not site.status(left)
+    # In an inbox the daemon means the same file with the same settings: nothing is paid again.
+    (broken / ".tnfd.toml").unlink()
+    async with site.daemon() as daemon:
+        assert await daemon.final(site, left) == ["done"]
+    assert [request.fields.get("language") for request in server.requests] == [["de"], None]
+    # An option of the command line has the last word.
+    assert (await site.tnfd("batch", german, "--language", "en", "--redo")).code == 0
+    assert server.requests[-1].fields["language"] == ["en"]
+
+
+async def test_done_again_with_the_settings_of_its_folder(site: Site, server: ApiServer) -> None:
+    german = site.inbox / "german"
+    german.mkdir()
+    talk = site.drop("german/talk.wav")
+    async with site.daemon() as daemon:
+        assert await daemon.final(site, talk) == ["done"]
+        (german / ".tnfd.toml").write_text('language = "de"\n')
+        assert (await site.tnfd("redo", talk, "--yes")).code == 0
+        await daemon.event("job.finished", count=2)
+        assert server.requests[-1].fields["language"] == ["de"]
+        (german / ".tnfd.toml").write_text('langage = "de"\n')
+        refused = await site.tnfd("redo", talk, "--yes")
+    assert refused.code == 1
+    assert ".tnfd.toml:1: langage" in refused.err + refused.out
+    assert len(server.requests) == 2
+
+
 async def test_an_inbox_inside_another_has_its_files_for_itself(site: Site, server: ApiServer) -> None:
     inner = site.inbox / "inner"
     inner.mkdir()

@@ -16,9 +16,11 @@ from tnfd.batch.targets import Target, anchored, find_targets
 from tnfd.batch.wishes import Setting, Wishes
 from tnfd.clock import SystemClock
 from tnfd.config import Config, EngineConfig, base_url_of, resolve_settings
-from tnfd.errors import Fault
+from tnfd.config.subtree import Subtrees
+from tnfd.errors import ConfigError, Fault
 from tnfd.intake.look import stat_key
 from tnfd.intake.scan import SLICE, Entry, Walk
+from tnfd.intake.subtree import FolderSettings
 from tnfd.model import FileRef, JobState, StatKey
 from tnfd.ports.batch import Former
 from tnfd.ports.claims import NAMELESS, Origin
@@ -60,13 +62,13 @@ class Estimate:
 
 @dataclass(slots=True)
 class Plan:
-    """Everything that was found. ``ignored``: path and why; ``unreadable``: folder and why."""
+    """Everything that was found. ``ignored``: path and why; ``left_out``: folder and what is wrong with it."""
 
     wishes: Wishes
     setting: Setting
     items: list[Item] = field(default_factory=list)
     ignored: list[tuple[bytes, str]] = field(default_factory=list)
-    unreadable: dict[bytes, str] = field(default_factory=dict)
+    left_out: dict[bytes, str] = field(default_factory=dict)
     settle_s: dict[bytes, float] = field(default_factory=dict)
     redo_since: float | None = None  # when the redo began that this one goes on with
 
@@ -101,7 +103,6 @@ def _survey(plan: Plan, target: Target, state_dir: bytes) -> None:
     inbox = target.inbox or replace(plan.setting.plain, path=Path(os.fsdecode(target.root)))
     settings = resolve_settings(plan.config, inbox)
     scope = scope_of(inbox) if target.inbox else ""
-    origin = Origin(scope, inbox.name if target.inbox else NAMELESS, settings)
     plan.settle_s[target.root] = inbox.settle_s
     skip = [state_dir[len(target.root.rstrip(b"/")) + 1 :]] if _inside(state_dir, target.root) else []
     if settings.after == "move":
@@ -117,7 +118,9 @@ def _survey(plan: Plan, target: Target, state_dir: bytes) -> None:
             while entries is None or len(entries) == SLICE:
                 entries = walk.next_slice()
                 found.update((entry.rel, entry) for entry in entries)
-            plan.unreadable.update(walk.unreadable)
+            plan.left_out.update(
+                {os.path.join(target.root, below): why for below, why in walk.unreadable.items()}
+            )
         for rel in target.files:
             taken = decide_name(rel.rpartition(b"/")[2], NameRules())
             st = root.look(rel)
@@ -125,11 +128,25 @@ def _survey(plan: Plan, target: Target, state_dir: bytes) -> None:
                 plan.ignored.append((os.path.join(target.root, rel), taken.reason))
             elif st is not None:
                 found[rel] = Entry(rel, stat_key(st), taken.flags)
+        subtrees = Subtrees(inbox.path, settings, plan.wishes.fixed)
+        held = FolderSettings(root, subtrees).of_all({_folder(rel) for rel in found})
         heads = {rel: _head(root, rel) for rel in found if _extension(rel) in TELLING}
+    name = inbox.name if target.inbox else NAMELESS
     for rel, entry in found.items():
+        holds = held[_folder(rel)]
+        if isinstance(holds, ConfigError):
+            plan.left_out[os.path.dirname(os.path.join(target.root, rel))] = "; ".join(
+                map(str, holds.problems)
+            )
+            continue
+        origin = Origin(scope, name, holds)
         about_s = estimate_audio_s(os.fsdecode(rel), entry.stat.size_bytes, heads.get(rel, b""))
         ref = FileRef(target.root, rel, entry.stat)
         plan.items.append(Item(ref, origin, about_s, target.inbox is not None, flags=entry.flags))
+
+
+def _folder(rel: bytes) -> bytes:
+    return rel.rpartition(b"/")[0]
 
 
 def _extension(rel: bytes) -> str:

@@ -88,9 +88,13 @@ def estimate_lines(found: Estimate, plan: Plan) -> list[str]:
         lines.append(f"Left alone: {for_terminal(os.path.basename(path))} ({_IGNORED.get(reason, reason)})")
     if len(plan.ignored) > 5:
         lines.append(f"Left alone: {len(plan.ignored) - 5} more that are no recordings by their names")
-    for folder, why in plan.unreadable.items():
-        lines.append(f"Cannot be read, left out: {for_terminal(folder)} ({why})")
-    return lines
+    return [*lines, *_left_out(plan)]
+
+
+def _left_out(plan: Plan) -> Iterator[str]:
+    """Folders of which nothing was taken, until somebody mends what is wrong with them."""
+    for folder, why in plan.left_out.items():
+        yield f"Left out: {_short(folder)} ({why})"
 
 
 _IGNORED = {
@@ -140,6 +144,7 @@ def summary_lines(plan: Plan, board: Board, ending: Ending) -> list[str]:
     lines += list(_places(plan, board))
     for item in board.of(Result.FAILED, Result.PARTIAL, Result.CANCELLED, Result.VANISHED):
         lines += _trouble(item)
+    lines += _left_out(plan)
     if ending.halt is not None:
         lines += [ending.halt.text, f"  {ending.halt.hint}"]
     if counts.get(Result.GROWING):
@@ -178,7 +183,11 @@ def _trouble(item: Item) -> list[str]:
 
 def _path(item: Item) -> str:
     """The path as people would write it: relative where it lies below the working folder."""
-    path, here = item.ref.path, os.fsencode(os.getcwd()).rstrip(b"/") + b"/"
+    return _short(item.ref.path)
+
+
+def _short(path: bytes) -> str:
+    here = os.fsencode(os.getcwd()).rstrip(b"/") + b"/"
     return for_terminal(path[len(here) :] if path.startswith(here) else path)
 
 
@@ -210,6 +219,7 @@ def batch_object(
         },
         "files": [_file(item) for item in sorted(plan.items, key=lambda one: one.ref.path)],
         "ignored": [_named(path) | {"reason": reason} for path, reason in plan.ignored],
+        "left_out": [_named(folder) | {"reason": why} for folder, why in plan.left_out.items()],
     }
 
 
@@ -238,6 +248,7 @@ def dry_object(plan: Plan, found: Estimate, owes: Mapping[int, str]) -> dict[str
             for item in sorted(plan.items, key=lambda one: one.ref.path)
         ],
         "ignored": [_named(path) | {"reason": reason} for path, reason in plan.ignored],
+        "left_out": [_named(folder) | {"reason": why} for folder, why in plan.left_out.items()],
     }
 
 

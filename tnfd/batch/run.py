@@ -355,7 +355,7 @@ class _Batch:
         if counts.get(Result.WAITING) or counts.get(Result.GROWING):
             return EXIT_TRY_LATER
         bad = (Result.FAILED, Result.PARTIAL, Result.CANCELLED, Result.VANISHED)
-        return EXIT_FAILED if any(counts.get(result) for result in bad) else 0
+        return EXIT_FAILED if self._plan.left_out or any(counts.get(result) for result in bad) else 0
 
 
 def _has_text(item: Item) -> bool:

@@ -59,6 +59,15 @@ class Wishes:
     patterns: tuple[str, ...] = ()
     redo: bool = False
 
+    @property
+    def fixed(self) -> frozenset[str]:
+        """Keys of an inbox that a folder's own settings have nothing to say about any more."""
+        said = {
+            "formats": self.formats, "engine": self.engine, "language": self.language, "prompt": self.prompt,
+            "keywords": self.keywords, "speakers": self.speakers,
+        }  # fmt: skip
+        return frozenset(key for key, value in said.items() if value not in (None, ()))
+
     def fingerprint(self) -> str:
         """The same for the same command given in the same folder."""
         said = dataclasses.asdict(self) | {"config": str(self.config), "here": os.getcwd()}

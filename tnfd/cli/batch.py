@@ -136,7 +136,7 @@ def _batch(wishes: Wishes, *, dry_run: bool, yes: bool, json: bool) -> int:
         if json:
             _print(dry_object(plan, found, owes))
         return EXIT_OK
-    if not plan.items and plan.ignored and not plan.unreadable:
+    if not plan.items and plan.ignored and not plan.left_out:
         complain("tnfd: nothing of that is a recording")
         return EXIT_USAGE
     if found.todo and plan.setting.assumed:

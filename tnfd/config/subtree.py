@@ -7,7 +7,7 @@ engines that the inbox lists, and turn ``after`` only towards "keep". Reads no d
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,11 +25,15 @@ KEYS = ("language", "prompt", "keywords", "formats", "speakers", "name_format", 
 
 
 class Subtrees:
-    """Resolves what holds in a folder; ``base`` is what holds in the inbox. See ``ports.claims.Subtrees``."""
+    """Resolves what holds in a folder; ``base`` is what holds in the inbox. See ``ports.claims.Subtrees``.
 
-    def __init__(self, inbox: Path, base: JobSettings) -> None:
+    ``fixed``: keys of which somebody has said otherwise at the command line, which has the last word.
+    """
+
+    def __init__(self, inbox: Path, base: JobSettings, fixed: Collection[str] = ()) -> None:
         self._inbox = inbox
         self._base = base
+        self._fixed = frozenset(fixed)
         self._resolved: Callable[[Layers], JobSettings] = lru_cache(maxsize=1000)(self._resolve)
 
     def resolve(self, layers: Layers) -> JobSettings:
@@ -45,7 +49,7 @@ class Subtrees:
         for folder, content in layers:
             file = self._inbox / os.fsdecode(folder) / ".tnfd.toml"
             try:
-                settings = _laid_over(settings, parse_document(content, file))
+                settings = _laid_over(settings, parse_document(content, file), self._fixed)
             except ConfigError as error:
                 problems += error.problems
         if problems:
@@ -53,7 +57,7 @@ class Subtrees:
         return settings
 
 
-def _laid_over(settings: JobSettings, document: Document) -> JobSettings:
+def _laid_over(settings: JobSettings, document: Document, fixed: frozenset[str]) -> JobSettings:
     problems: list[Problem] = []
     values: dict[str, Any] = {}
 
@@ -67,13 +71,15 @@ def _laid_over(settings: JobSettings, document: Document) -> JobSettings:
             report(name, f"unknown key{elsewhere}")
             continue
         try:
-            values[name] = INBOX[name].kind.take(written, document.given((name,), written, {}).origin)
+            value = INBOX[name].kind.take(written, document.given((name,), written, {}).origin)
         except Mismatch as mismatch:
             for item, message in mismatch.found:
                 report(name, message, item)
             continue
-        if missing := not_yet(f"inbox.{name}", values[name]):
+        if missing := not_yet(f"inbox.{name}", value):
             report(name, missing)
+        if name not in fixed:
+            values[name] = value
     for name, message in _refused(settings, values):
         report(name, message)
     if problems:

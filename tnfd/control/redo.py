@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from tnfd.config import Config, InboxConfig, base_url_of, choice_of, resolve_settings
-from tnfd.model import Job, JobSettings, JobState, StatKey
+from tnfd.config import Config, base_url_of, choice_of, resolve_settings
+from tnfd.errors import ConfigError
+from tnfd.model import EngineChoice, Job, JobSettings, JobState, StatKey
 from tnfd.ports.clock import Clock
 from tnfd.rules.estimate import estimate_audio_s
 from tnfd.rules.profile import profile_of
@@ -70,16 +72,19 @@ def plan_redo(
     paid: set[tuple[str | None, str]] = set()
     for job in jobs:
         inbox = inboxes.get(job.scope)
-        why = _why_not(job, inbox)
-        stat = None if why else _stat(job)
-        if inbox is None or stat is None:
+        if inbox is None or (why := _why_not(job)):
             refused.append(
-                (job, why or "the file is gone or has changed; the daemon takes it when it is there")
+                (job, why if inbox else "no configured inbox holds it; run: tnfd batch --redo FILE")
             )
             continue
-        settings = resolve_settings(config, inbox)
-        if chosen is not None:
-            settings = replace(settings, engines=(chosen,))
+        try:
+            stat, settings = _look(job, resolve_settings(config, inbox), chosen)
+        except ConfigError as error:
+            refused.append((job, str(error)))
+            continue
+        if stat is None:
+            refused.append((job, "the file is gone or has changed; the daemon takes it when it is there"))
+            continue
         if not settings.engines:
             refused.append((job, "no engine is configured; run: tnfd init"))
             continue
@@ -98,27 +103,37 @@ def plan_redo(
     )
 
 
-def _why_not(job: Job, inbox: InboxConfig | None) -> str:
+def _why_not(job: Job) -> str:
     """Say why a job cannot be done again, by what is known of it; empty: it can."""
     if not job.state.final:
         return f"it is {job.state}: nothing to do again yet"
     if job.sha256 is None or job.state is JobState.VANISHED:
         return f"it {job.state} before it was transcribed; run: tnfd retry"
-    if inbox is None:
-        return "no configured inbox holds it; run: tnfd batch --redo FILE"
     return ""
 
 
-def _stat(job: Job) -> StatKey | None:
-    """The file's present stat, if nothing says that its content is another one."""
+def _look(job: Job, base: JobSettings, chosen: EngineChoice | None) -> tuple[StatKey | None, JobSettings]:
+    """The file's stat, if nothing says that its content is another one, and what holds in its folder now.
+
+    Raises:
+        ConfigError: a ``.tnfd.toml`` there or above has a mistake.
+    """
+    from tnfd.config.subtree import Subtrees
+    from tnfd.intake.subtree import FolderSettings
     from tnfd.root import Root
 
+    subtrees = Subtrees(Path(os.fsdecode(job.source.root)), base, () if chosen is None else ("engine",))
+    folder = job.present.rel.rpartition(b"/")[0]
     try:
         with Root(job.source.root) as root:
             stat = root.stat_key(job.present.rel)
+            held = FolderSettings(root, subtrees).of_all([folder])[folder]
     except OSError:
-        return None
-    return stat if stat is not None and stat.same_content(job.source.stat) else None
+        return None, base
+    if isinstance(held, ConfigError):
+        raise held
+    settings = held if chosen is None else replace(held, engines=(chosen,))
+    return (stat if stat is not None and stat.same_content(job.source.stat) else None), settings
 
 
 def _audio_s(job: Job) -> float:

@@ -25,7 +25,7 @@ from tnfd.intake.patience import PatientClaims
 from tnfd.intake.roots import Roots
 from tnfd.intake.session import Session
 from tnfd.intake.status import InboxState, Status
-from tnfd.intake.subtree import SettingsFiles
+from tnfd.intake.subtree import FolderSettings
 from tnfd.ports.claims import Claims, Origin, Subtrees
 from tnfd.ports.clock import Clock
 from tnfd.root import Root
@@ -63,7 +63,7 @@ class InboxIntake:
         self._asked: set[bytes] = set()
         self._candidates = Candidates()
         self._root: Root | None = None
-        self._settings: tuple[Root, SettingsFiles] | None = None
+        self._settings: tuple[Root, FolderSettings] | None = None
         self._mount: Mount | None = None
 
     @property
@@ -146,14 +146,12 @@ class InboxIntake:
         if self._subtrees is None or self._root is None:
             return dict.fromkeys(folders, self._origin)
         if self._settings is None or self._settings[0] is not self._root:
-            self._settings = self._root, SettingsFiles(self._root)
+            self._settings = self._root, FolderSettings(self._root, self._subtrees)
         found: dict[bytes, Origin | None] = {}
-        for folder, layers in (await desk.thread.run(self._settings[1].of_all, folders)).items():
-            try:
-                settings = self._subtrees.resolve(layers) if layers else self._origin.settings
-            except ConfigError as error:
+        for folder, settings in (await desk.thread.run(self._settings[1].of_all, folders)).items():
+            if isinstance(settings, ConfigError):
                 found[folder] = None
-                self._status.pause(folder, str(error))
+                self._status.pause(folder, str(settings))
             else:
                 found[folder] = replace(self._origin, settings=settings)
                 self._status.mended(folder)

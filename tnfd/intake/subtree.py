@@ -1,35 +1,40 @@
-"""Reads the ``.tnfd.toml`` files that hold for a folder. Blocking; runs in the inbox's thread."""
+"""What holds in a folder, by the ``.tnfd.toml`` files there and above. Blocking; runs in the inbox's thread."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection
 
-from tnfd.errors import Fault
-from tnfd.model import StatKey
-from tnfd.ports.claims import Layers
+from tnfd.errors import ConfigError, Fault
+from tnfd.model import JobSettings, StatKey
+from tnfd.ports.claims import Layers, Subtrees
 from tnfd.root import Root
 from tnfd.rules.ignore import SETTINGS_FILE
 
 _MOST_BYTES = 64 * 1024
 
 
-class SettingsFiles:
+class FolderSettings:
     """Remembers what it has read for as long as a file's stat stays the same."""
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, subtrees: Subtrees) -> None:
         self._root = root
+        self._subtrees = subtrees
         self._read: dict[bytes, tuple[StatKey, bytes]] = {}
 
-    def of_all(self, folders: Collection[bytes]) -> dict[bytes, Layers]:
-        """For each folder what stands in its file and in those above, the inbox's own first.
+    def of_all(self, folders: Collection[bytes]) -> dict[bytes, JobSettings | ConfigError]:
+        """Return what holds in each folder, or every mistake that stands in its file and in those above.
 
-        One that cannot be read counts as one with a mistake: its content is no TOML.
+        A file that cannot be read counts as one with a mistake: its content is no TOML.
         """
         seen: dict[bytes, Layers] = {}
+        found: dict[bytes, JobSettings | ConfigError] = {}
         for folder in folders:
-            self._of(folder, seen)
-        return seen
+            try:
+                found[folder] = self._subtrees.resolve(self._of(folder, seen))
+            except ConfigError as error:
+                found[folder] = error
+        return found
 
     def _of(self, folder: bytes, seen: dict[bytes, Layers]) -> Layers:
         if folder not in seen:
