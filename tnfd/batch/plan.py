@@ -62,7 +62,7 @@ class Estimate:
 
 @dataclass(slots=True)
 class Plan:
-    """Everything that was found. ``ignored``: path and why; ``left_out``: folder and what is wrong with it."""
+    """Everything that was found. ``ignored``: path and why; ``left_out``: folder and what is wrong."""
 
     wishes: Wishes
     setting: Setting

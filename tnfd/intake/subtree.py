@@ -1,4 +1,4 @@
-"""What holds in a folder, by the ``.tnfd.toml`` files there and above. Blocking; runs in the inbox's thread."""
+"""What holds in a folder, by the ``.tnfd.toml`` files there and above. Blocking."""
 
 from __future__ import annotations
 
