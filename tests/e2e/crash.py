@@ -15,7 +15,6 @@ import random
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -192,14 +191,9 @@ class World:
         await until(
             lambda: all(one.outcome != "open" for one in self._server.requests), "the server is at rest"
         )
-        stored = 0
         if (self.site.state / "tnfd.sqlite3").exists():
-            with contextlib.closing(sqlite3.connect(self.site.state / "tnfd.sqlite3")) as database:
-                assert database.execute("PRAGMA quick_check").fetchall() == [("ok",)]
-                if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'chunk'").fetchone():
-                    query = "SELECT count(*) FROM chunk WHERE result IS NOT NULL"
-                    stored = database.execute(query).fetchone()[0]
-        lost = len(self._server.requests) - stored
+            assert self.site.rows("PRAGMA quick_check") == [("ok",)]
+        lost = len(self._server.requests) - self.site.stored_answers()
         assert lost - self._lost <= SLOTS, f"{what}: {lost - self._lost} answers lost at one kill"
         self._lost = lost
         for path in self.site.inbox.rglob("*"):
@@ -232,8 +226,7 @@ class World:
         return True
 
     def _errands_over(self) -> bool:
-        with contextlib.closing(sqlite3.connect(self.site.state / "tnfd.sqlite3")) as database:
-            return database.execute("SELECT 1 FROM errand").fetchone() is None
+        return self.site.rows("SELECT * FROM errand") == []
 
     async def arrive(self) -> None:
         """Let it come to its end in peace, and see that all is as it should be."""
@@ -285,13 +278,12 @@ class World:
         assert set(originals.values()) == {1}, originals
 
     def assert_records(self) -> None:
-        with contextlib.closing(sqlite3.connect(self.site.state / "tnfd.sqlite3")) as database:
-            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            assert database.execute("PRAGMA foreign_key_check").fetchall() == []
-            assert database.execute("SELECT count(*) FROM job").fetchone() == (len(self.sources),)
-            for table in ("reservation", "process", "errand"):
-                assert database.execute(f"SELECT * FROM {table}").fetchall() == [], table  # noqa: S608
-            (booked,) = database.execute("SELECT coalesce(sum(requests), 0) FROM spend").fetchone()
+        assert self.site.rows("PRAGMA integrity_check") == [("ok",)]
+        assert self.site.rows("PRAGMA foreign_key_check") == []
+        assert self.site.rows("SELECT count(*) FROM job") == [(len(self.sources),)]
+        for table in ("reservation", "process", "errand"):
+            assert self.site.rows(f"SELECT * FROM {table}") == [], table  # noqa: S608
+        ((booked,),) = self.site.rows("SELECT coalesce(sum(requests), 0) FROM spend")
         assert len(self._server.requests) <= booked  # whatever may have been paid is in the books
         assert list((self.site.state / "scratch").iterdir()) == []
         assert list((self.site.state / "locks").iterdir()) == []
@@ -312,9 +304,8 @@ class World:
         assert len(self._server.requests) == paid
 
     def _all_known(self) -> bool:
-        with contextlib.closing(sqlite3.connect(self.site.state / "tnfd.sqlite3")) as database:
-            query = "SELECT count(*) FROM job WHERE state IN ('done', 'duplicate')"
-            return bool(database.execute(query).fetchone()[0] == len(self.sources))
+        query = "SELECT count(*) FROM job WHERE state IN ('done', 'duplicate')"
+        return self.site.rows(query) == [(len(self.sources),)]
 
 
 async def torture(base: Path, seed: int, after: After, steps: list[str | None], tally: Tally) -> None:

@@ -16,6 +16,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 import wave
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -174,6 +175,18 @@ class Site:
 
         server.choose = choose
         return healthy
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What the database answers at this moment."""
+        with contextlib.closing(sqlite3.connect(self.state / "tnfd.sqlite3")) as database:
+            return database.execute(query).fetchall()
+
+    def stored_answers(self) -> int:
+        """Answers of engines that no crash can lose any more."""
+        tables = (self.state / "tnfd.sqlite3").exists() and self.rows("SELECT name FROM sqlite_master")
+        if not tables or ("chunk",) not in tables:
+            return 0
+        return int(self.rows("SELECT count(*) FROM chunk WHERE result IS NOT NULL")[0][0])
 
     def put(self, staged: Path, name: str, *, into: Path | None = None) -> Path:
         """Move a file into an inbox."""

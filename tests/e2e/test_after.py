@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -282,9 +280,8 @@ def disks() -> Iterator[Callable[[Path], None]]:
 
 
 def owed(site: Site) -> int:
-    with contextlib.closing(sqlite3.connect(site.state / "tnfd.sqlite3")) as database:
-        (errands,) = database.execute("SELECT count(*) FROM errand").fetchone()
-        (due,) = database.execute("SELECT count(*) FROM job WHERE after_at IS NOT NULL").fetchone()
+    ((errands,),) = site.rows("SELECT count(*) FROM errand")
+    ((due,),) = site.rows("SELECT count(*) FROM job WHERE after_at IS NOT NULL")
     return int(errands + due)
 
 

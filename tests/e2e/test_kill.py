@@ -44,13 +44,6 @@ def fill(site: Site) -> list[Path]:
     return [site.drop(name, seconds, seed=round(seconds * 100)) for name, seconds in LENGTHS_S.items()]
 
 
-def stored_answers(site: Site) -> int:
-    with contextlib.closing(sqlite3.connect(site.state / "tnfd.sqlite3")) as database:
-        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'chunk'").fetchone():
-            return 0
-        return int(database.execute("SELECT count(*) FROM chunk WHERE result IS NOT NULL").fetchone()[0])
-
-
 async def run_until_killed(site: Site, server: ApiServer, point: str) -> None:
     """Start it armed, let it die; `server.received`: the moment at which the server has a whole upload."""
     async with site.daemon(env={"TNFD_TEST_KILL_AT": point}, ready=False, sound=False) as daemon:
@@ -119,7 +112,7 @@ async def scenario(base: Path, point: str) -> None:
         site.configure(inbox={"formats": ["txt", "json"]}, engine={"max_concurrency": SLOTS})
         sources = fill(site)
         await run_until_killed(site, server, point)
-        sent, stored = len(server.requests), stored_answers(site)
+        sent, stored = len(server.requests), site.stored_answers()
         assert sent - stored <= SLOTS
         await run_to_the_end(site, sources)
         assert_whole(site, server, sources)
@@ -150,8 +143,8 @@ async def test_killed_again_and_again_at_random_moments_it_still_arrives(
         async with site.daemon(sound=False) as daemon:
             await asyncio.sleep(chance.uniform(0.2, 1.0))  # the moment that nobody chose
             assert await daemon.stop(signal.SIGKILL) == -signal.SIGKILL
-        assert len(server.requests) - stored_answers(site) <= SLOTS * (kills + 1)
-    sent, stored = len(server.requests), stored_answers(site)
+        assert len(server.requests) - site.stored_answers() <= SLOTS * (kills + 1)
+    sent, stored = len(server.requests), site.stored_answers()
     await run_to_the_end(site, sources)
     assert_whole(site, server, sources)
     assert_records(site, server)

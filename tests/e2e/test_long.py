@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import itertools
 import json
 import shutil
 import signal
-import sqlite3
 import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -91,9 +89,7 @@ def moved(source: Path) -> Path:
 
 
 def chunks(site: Site) -> list[tuple[int, int, str | None]]:
-    with contextlib.closing(sqlite3.connect(site.state / "tnfd.sqlite3")) as database:
-        rows = database.execute("SELECT start_sample, end_sample, file FROM chunk ORDER BY start_sample")
-        return rows.fetchall()
+    return site.rows("SELECT start_sample, end_sample, file FROM chunk ORDER BY start_sample")
 
 
 async def test_a_recording_is_cut_sent_in_parallel_and_put_together(
@@ -317,9 +313,7 @@ async def scenario(base: Path, point: str) -> None:
         async with site.daemon(env={"TNFD_TEST_KILL_AT": point}, sound=False) as daemon:
             source = talk(site)
             assert await daemon.ended() == -signal.SIGKILL, f"{point} was not reached\n{daemon.log()}"
-        sent = len(server.requests)
-        with contextlib.closing(sqlite3.connect(site.state / "tnfd.sqlite3")) as database:
-            (stored,) = database.execute("SELECT count(*) FROM chunk WHERE result IS NOT NULL").fetchone()
+        sent, stored = len(server.requests), site.stored_answers()
         refused = sum(request.outcome == "refused" for request in server.requests)
         assert sent - stored - refused <= SLOTS
         async with site.daemon() as daemon:
